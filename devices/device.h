@@ -1,0 +1,113 @@
+/*
+ * A device: a plain struct that starts with PtaDevice, and a const class. One owner, the machine,
+ * which gives it what it needs through PtaDeviceHost and alone moves its life forward:
+ *
+ *     new, realize, reset, (start, quiesce)*, unrealize, free
+ *
+ * Threads: all class functions MAIN. Register accesses come from VP threads, queue work runs on the
+ * device's I/O thread; each device says in its file which fields its lock covers.
+ */
+#ifndef PTA_DEVICE_H
+#define PTA_DEVICE_H
+
+#include <jansson.h>
+
+#include "devices/bus.h"
+#include "devices/irq.h"
+#include "src/memory/memory.h"
+#include "src/state/state.h"
+#include "src/util/util.h"
+
+typedef struct PtaDevice PtaDevice;
+typedef struct PtaDeviceHost PtaDeviceHost;
+
+/* What kind of thing stands at an address: the ACPI tables, the FDT and the kernel command line are
+ * rendered from the kinds (src/boot/), and from nothing else. */
+typedef enum PtaPlacedKind {
+    PTA_PLACED_UART16550,
+    PTA_PLACED_RTC_CMOS,
+    PTA_PLACED_VIRTIO_MMIO,
+    PTA_PLACED_IOAPIC,
+    PTA_PLACED_POWER, /* sleep and reset registers, and the generic event device's selector */
+    PTA_PLACED_DEBUG_EXIT,
+} PtaPlacedKind;
+
+typedef struct PtaPlacedDevice {
+    PtaPlacedKind kind;
+    const char *id; /* lent by the device */
+    bool pio;       /* base is a port number, else a guest-physical address */
+    uint64_t base;
+    uint64_t size;
+    int irq;        /* GSI = IOAPIC pin, -1 if none */
+    bool level;     /* level-triggered, active high; else edge */
+    unsigned ordinal; /* the how manyth of its kind, from 0: COM1, COM2; V000, V001 */
+} PtaPlacedDevice;
+
+/* What a device may ask of its machine. Lent by the machine for the device's life. */
+struct PtaDeviceHost {
+    PtaMemory *memory;
+    GMainContext *io_context; /* of the I/O thread that runs this device's queues and chardevs */
+    void *opaque;
+    /* realize() only. Claims a place; what a failed realize() claimed is given back by the core, and
+     * so is what an unrealized device had. For MMIO, base 0 asks for the next free 4 KiB window; for
+     * irq, -1 asks for the next free one of the range ("no more IRQs are available"). The result is
+     * in *placed and *line. */
+    bool (*place)(PtaDeviceHost *host, PtaDevice *dev, PtaPlacedKind kind, bool pio, uint64_t base,
+                  uint64_t size, const PtaBusOps *ops, bool with_irq, int irq,
+                  PtaPlacedDevice *placed, PtaIrqLine *line, GError **error);
+    /* The guest asked for a power transition or failed; any thread, returns at once. */
+    void (*power)(PtaDeviceHost *host, int what /* PtaPowerRequest */, uint32_t code);
+    /* Directory that relative host paths start from. */
+    const char *base_dir;
+};
+
+typedef enum PtaPowerRequest {
+    PTA_POWER_OFF,
+    PTA_POWER_RESET,
+    PTA_POWER_HIBERNATE,
+    PTA_POWER_DEBUG_EXIT, /* code: the process's exit status */
+    PTA_POWER_PANIC,      /* code: reason bits of the panic device */
+} PtaPowerRequest;
+
+typedef struct PtaDeviceClass {
+    const char *type;            /* its name in schema/machine.json: "virtio-blk" */
+    size_t instance_size;
+    const PtaStateDesc *state;   /* may be NULL */
+    /* config: the generated struct of the schema (DeviceConfig's branch), lent for the call.
+     * Undoes itself if it fails. */
+    bool (*realize)(PtaDevice *dev, const void *config, GError **error);
+    void (*reset)(PtaDevice *dev);     /* own state only: no irq, no guest memory; cannot fail */
+    void (*start)(PtaDevice *dev);     /* requests may be worked on from now on */
+    void (*quiesce)(PtaDevice *dev);   /* on return no request is in flight and none will start */
+    void (*unrealize)(PtaDevice *dev);
+    /* Live state for inspect: a new JSON object. May be NULL. Any thread. */
+    json_t *(*inspect)(PtaDevice *dev);
+} PtaDeviceClass;
+
+typedef enum PtaDevicePhase {
+    PTA_DEVICE_NEW,
+    PTA_DEVICE_REALIZED,
+    PTA_DEVICE_STARTED,
+} PtaDevicePhase;
+
+struct PtaDevice {
+    const PtaDeviceClass *klass; /* CONST */
+    char *id;                    /* CONST */
+    PtaDeviceHost *host;         /* CONST */
+    PtaDevicePhase phase;        /* MAIN; device.c alone moves it */
+};
+
+/* All device classes of this build, NULL-terminated (devices/device.c). */
+extern const PtaDeviceClass *const pta_device_classes[];
+const PtaDeviceClass *pta_device_class_find(const char *type);
+
+/* Makes, realizes and resets it. NULL and *error as realize() said, prefixed by the id. */
+PtaDevice *pta_device_new(const PtaDeviceClass *klass, const char *id, PtaDeviceHost *host,
+                          const void *config, GError **error);
+void pta_device_start(PtaDevice *dev);
+void pta_device_quiesce(PtaDevice *dev);
+void pta_device_reset(PtaDevice *dev); /* quiesced */
+void pta_device_free(PtaDevice *dev);  /* quiesces and unrealizes */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaDevice, pta_device_free)
+
+#endif

@@ -1,0 +1,160 @@
+/*
+ * The contract between the partition and what executes guest code: KVM or the software CPU. One
+ * const ops table a back end. The code above asks for capabilities, never for the name.
+ *
+ * A VP's run() handles MMIO, port I/O, MSRs and hypercalls itself, by calling PtaPlatform from the
+ * VP's thread, and comes back only when the VP has to leave guest code (the shape of OpenVMM's
+ * run_vp(CpuIo)); so that an interpreter need not unwind a half-done instruction for each device
+ * register, and the exit union names only what the partition itself must decide.
+ */
+#ifndef PTA_BACKEND_H
+#define PTA_BACKEND_H
+
+#include "src/partition/x86-cpuid.h"
+#include "src/partition/x86-state.h"
+#include "src/util/util.h"
+
+#define PTA_MAX_VPS 64
+
+typedef struct PtaBackend PtaBackend;
+typedef struct PtaBackendVp PtaBackendVp;
+
+/* ---- what the machine does for a VP; all called from the VP's thread ---- */
+
+typedef struct PtaPlatform {
+    void *opaque;
+    /* size is 1, 2, 4 or 8 (MMIO) and 1, 2, 4 (ports); data little-endian. Nothing there: reads are
+     * all ones, writes vanish; decided by the callee. */
+    uint64_t (*mmio_read)(void *opaque, uint64_t gpa, unsigned size);
+    void (*mmio_write)(void *opaque, uint64_t gpa, unsigned size, uint64_t value);
+    uint32_t (*pio_read)(void *opaque, uint16_t port, unsigned size);
+    void (*pio_write)(void *opaque, uint16_t port, unsigned size, uint32_t value);
+    /* MSRs that the back end does not know (the Hyper-V ranges); false: #GP. */
+    bool (*msr_read)(void *opaque, unsigned vp, uint32_t msr, uint64_t *value);
+    bool (*msr_write)(void *opaque, unsigned vp, uint32_t msr, uint64_t value);
+    /* VMCALL (or VMMCALL) with the hypercall interface on; reads and writes *regs (rax, rcx, rdx, r8,
+     * xmm by state). false: #UD. */
+    bool (*hypercall)(void *opaque, unsigned vp, PtaX86Regs *regs);
+    /* The local APIC finished a level-triggered interrupt (EOI broadcast). */
+    void (*eoi)(void *opaque, uint8_t vector);
+} PtaPlatform;
+
+/* ---- why run() came back ---- */
+
+typedef enum PtaExitReason {
+    PTA_EXIT_INTERRUPTED,    /* kicked */
+    PTA_EXIT_HALT,           /* HLT with nothing to wake it, only if the back end cannot wait itself */
+    PTA_EXIT_SHUTDOWN,       /* triple fault */
+    PTA_EXIT_DEBUG,          /* single step, breakpoint: `debug` */
+    PTA_EXIT_INTERNAL_ERROR, /* the back end cannot go on: `error` */
+} PtaExitReason;
+
+typedef struct PtaExit {
+    PtaExitReason reason;
+    union {
+        struct {
+            uint64_t rip;
+            uint64_t dr6;         /* which condition */
+            uint8_t vector;       /* 1 (#DB) or 3 (#BP) */
+        } debug;
+        struct {
+            char text[160];       /* for the log and the halt reason */
+        } error;
+    };
+} PtaExit;
+
+typedef enum PtaBackendCap {
+    PTA_CAP_SYNIC,           /* SynIC in the back end */
+    PTA_CAP_IOEVENTFD,
+    PTA_CAP_IRQFD,
+    PTA_CAP_DIRTY_RING,
+    PTA_CAP_GUEST_DEBUG,
+} PtaBackendCap;
+
+typedef struct PtaBackendParams {
+    unsigned n_vps;
+    const PtaCpuidTable *cpuid; /* lent for the back end's life; APIC ids are patched per VP */
+    const PtaPlatform *platform; /* lent for the back end's life */
+} PtaBackendParams;
+
+enum {
+    PTA_MAP_READ = 1,
+    PTA_MAP_WRITE = 2,
+    PTA_MAP_EXEC = 4,
+};
+
+/* What the debugger asks of a VP. */
+typedef struct PtaGuestDebug {
+    bool enabled;
+    bool single_step;
+    bool sw_breakpoints;  /* #BP exits instead of being delivered */
+    uint64_t dr[4];
+    uint64_t dr7;         /* hardware breakpoints on behalf of the debugger */
+} PtaGuestDebug;
+
+typedef struct PtaBackendOps {
+    const char *name; /* "soft", "kvm" */
+
+    /* Whether this host can do it; the error says why not (HOST or UNSUPPORTED). */
+    bool (*probe)(GError **error);
+    PtaBackend *(*create)(const PtaBackendParams *params, GError **error);
+    void (*destroy)(PtaBackend *be); /* all VPs were destroyed */
+    bool (*has_cap)(const PtaBackend *be, PtaBackendCap cap);
+
+    /* Memory. MAIN, no VP runs. Page-aligned; ranges do not overlap what is mapped. host stays valid
+     * until unmapped. Without PTA_MAP_WRITE, guest writes go to platform->mmio_write. */
+    bool (*map)(PtaBackend *be, uint64_t gpa, uint64_t size, void *host, unsigned flags,
+                GError **error);
+    bool (*unmap)(PtaBackend *be, uint64_t gpa, uint64_t size, GError **error);
+    /* The host wrote there (from any thread, VPs may run): decoded code must go. NULL if nothing to
+     * do. */
+    void (*host_wrote)(PtaBackend *be, uint64_t gpa, uint64_t len);
+
+    /* VPs, made in order of index. The thread that calls run() is the VP's until it returned. */
+    PtaBackendVp *(*vp_create)(PtaBackend *be, unsigned index, GError **error);
+    void (*vp_destroy)(PtaBackendVp *vp);
+    void (*vp_run)(PtaBackendVp *vp, PtaExit *exit);
+    /* Makes a vp_run() that is under way, or else the next one, return PTA_EXIT_INTERRUPTED (or
+     * another reason if that came first). Any thread. */
+    void (*vp_kick)(PtaBackendVp *vp);
+    /* Only while the VP does not run. set: what is not architecturally valid is refused (BAD_SNAPSHOT). */
+    void (*vp_get_state)(PtaBackendVp *vp, PtaX86State *state);
+    bool (*vp_set_state)(PtaBackendVp *vp, const PtaX86State *state, GError **error);
+    void (*vp_set_debug)(PtaBackendVp *vp, const PtaGuestDebug *debug);
+    /* Number of exits and instructions, for inspect: names in stat_names, NULL-terminated. */
+    const char *const *stat_names;
+    void (*vp_get_stats)(const PtaBackendVp *vp, uint64_t *values);
+
+    /* Interrupts. Any thread. An MSI as written by a device or the IOAPIC (SDM vol. 3, 10.11);
+     * `level`: trigger mode bit of data. */
+    void (*msi)(PtaBackend *be, uint64_t address, uint32_t data);
+    void (*nmi)(PtaBackend *be, unsigned vp);
+
+    /* The partition's clock: nanoseconds since power-up that stand still while it is stopped. TSC,
+     * APIC timers and Hyper-V reference time derive from it. */
+    uint64_t (*clock_ns)(const PtaBackend *be);
+    uint64_t (*tsc_hz)(const PtaBackend *be);
+    uint64_t (*apic_hz)(const PtaBackend *be); /* input of the APIC timer's divider */
+    uint64_t (*vp_tsc)(const PtaBackendVp *vp);
+    /* Start and stop it. MAIN, no VP runs. */
+    void (*clock_start)(PtaBackend *be);
+    void (*clock_stop)(PtaBackend *be);
+    void (*clock_set)(PtaBackend *be, uint64_t ns); /* stopped */
+    /* Power-on reset of what is not per VP; no VP runs. */
+    void (*reset)(PtaBackend *be);
+} PtaBackendOps;
+
+struct PtaBackend {
+    const PtaBackendOps *ops;
+};
+
+struct PtaBackendVp {
+    PtaBackend *be;
+    unsigned index;
+};
+
+/* All that this build has, NULL-terminated, in the order in which `auto` tries them. */
+extern const PtaBackendOps *const pta_backends[];
+extern const PtaBackendOps pta_soft_backend;
+
+#endif

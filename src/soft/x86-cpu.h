@@ -1,0 +1,568 @@
+/*
+ * The software x86-64 CPU: its registers, a decoded instruction, and how handlers reach registers
+ * and memory. Every file of src/soft/ includes this one; nothing outside does.
+ *
+ * Files: decode.c (Zydis -> X86Insn), block.c (cache of decoded blocks), engine.c (dispatch),
+ * int-*.c (integer handlers), mmu.c (walk, TLB), seg.c, exception.c, system.c (privileged and
+ * control transfer), fpu-*.c, sse-*.c, lapic.c, service.c (interrupts, time, HLT), soft.c (the
+ * back end's ops table).
+ *
+ * Thread: all of X86Cpu belongs to its VP's thread while that runs, except the ATOMIC fields.
+ *
+ * Rules for a handler `void op_x(X86Cpu *c, const X86Insn *in)`:
+ *   - compute, make every access that may fault, then commit: a fault undoes nothing;
+ *   - c->rip is NOT current inside a block. x86_rip() is the address of `in`, x86_next_rip() of the
+ *     following instruction. A row marked ENDS in opcodes-*.def ends its block: there c->rip has
+ *     been set to the next instruction before the handler runs, and the handler may change it;
+ *   - exceptions leave by x86_raise() and its sisters only, which never return (longjmp): hold no
+ *     lock, own no memory, use no g_auto* above a call that may raise;
+ *   - anything that changes what decoded code means (mode, paging, privilege) is in an ENDS row and
+ *     calls x86_mode_changed().
+ */
+#ifndef PTA_SOFT_X86_CPU_H
+#define PTA_SOFT_X86_CPU_H
+
+#include <setjmp.h>
+
+#include "src/partition/backend.h"
+#include "src/partition/x86-cpuid.h"
+#include "src/partition/x86-state.h"
+#include "src/soft/x86-fpu-state.h"
+#include "src/util/util.h"
+
+typedef struct X86Cpu X86Cpu;
+typedef struct X86Insn X86Insn;
+typedef struct X86Machine X86Machine; /* what the VPs of one soft partition share: soft.h */
+typedef struct X86BlockCache X86BlockCache; /* block.c */
+typedef struct X86Lapic X86Lapic; /* lapic.c */
+typedef void X86Handler(X86Cpu *c, const X86Insn *in);
+
+/* ---- a decoded instruction ---- */
+
+enum {
+    X86_PFX_LOCK = 1 << 0,
+    X86_PFX_REP = 1 << 1,   /* F3, where it means REP or REPE */
+    X86_PFX_REPNE = 1 << 2,
+    X86_PFX_OPSIZE = 1 << 3, /* 66 */
+    X86_PFX_REXW = 1 << 4,
+};
+
+enum {
+    X86_EA_MEM = 1 << 0,   /* the ModRM operand is memory */
+    X86_EA_CHECK = 1 << 1, /* not 64-bit mode: segment limit and rights apply */
+    X86_EA_A32 = 1 << 2,   /* 32-bit addresses */
+    X86_EA_A16 = 1 << 3,   /* 16-bit addresses */
+    X86_EA_SS = 1 << 4,    /* the segment is SS: a bad address is #SS, not #GP */
+    X86_EA_SLOW = X86_EA_CHECK | X86_EA_A32 | X86_EA_A16,
+};
+
+/* Pseudo registers behind the sixteen in c->gpr[]. */
+#define X86_R_ZERO 16 /* always 0: no base, no index */
+#define X86_R_CODE 17 /* RIP of the current block's page, offset 0 (RIP-relative operands) */
+
+/* Pseudo segment with base 0 (CS, DS, ES, SS in 64-bit mode). */
+#define X86_SEG_FLAT PTA_X86_N_SEGS
+
+/*
+ * Operands: `reg` is ModRM.reg (or the register in the opcode), `rm` is ModRM.rm. For general
+ * registers both are BYTE OFFSETS into c->gpr, so that AH..BH need no special case (AL of register
+ * n is n * 8, AH of register n is n * 8 + 1); for XMM, MMX, segment, control and debug registers
+ * they are numbers.
+ */
+struct X86Insn {
+    X86Handler *exec; /* engine.c's wrapper: runs the handler, then dispatches what follows */
+    uint64_t imm;     /* immediate, sign-extended as the instruction wants it; branch: displacement */
+    int32_t disp;
+    uint8_t base, index; /* indices into c->gpr, X86_R_* included */
+    uint8_t scale;       /* shift count, 0-3 */
+    uint8_t seg;         /* index into c->seg_base */
+    uint8_t reg, rm;
+    uint8_t width;       /* operand size in bytes: 1, 2, 4, 8, 16 … */
+    uint8_t ea;          /* X86_EA_* */
+    uint16_t off;        /* offset in its page of the first byte */
+    uint8_t len;
+    uint8_t pfx;         /* X86_PFX_* */
+    uint8_t opcode;      /* last opcode byte */
+    uint8_t modrm;       /* raw */
+    uint16_t row;        /* its row in the opcode table */
+    uint64_t aux;        /* the decoder's or a handler's own: fused branch, second immediate */
+};
+
+/* ---- status flags, kept as result and carry-out vector (STYLE, section 12) ---- */
+
+enum {
+    X86_CF = 1 << 0, X86_PF = 1 << 2, X86_AF = 1 << 4, X86_ZF = 1 << 6, X86_SF = 1 << 7,
+    X86_TF = 1 << 8, X86_IF = 1 << 9, X86_DF = 1 << 10, X86_OF = 1 << 11,
+    X86_IOPL = 3 << 12, X86_NT = 1 << 14, X86_RF = 1 << 16, X86_VM = 1 << 17, X86_AC = 1 << 18,
+    X86_VIF = 1 << 19, X86_VIP = 1 << 20, X86_ID = 1 << 21,
+    X86_STATUS = X86_CF | X86_PF | X86_AF | X86_ZF | X86_SF | X86_OF,
+};
+
+/* width in bits (8, 16, 32, 64), or 0: `result` holds the six flags themselves, packed. */
+typedef struct X86Flags {
+    uint64_t result;
+    uint64_t carry;
+    uint64_t width;
+} X86Flags;
+
+static inline bool x86_cf(const X86Flags *f)
+{
+    return f->width ? f->carry >> (f->width - 1) & 1 : f->result & X86_CF;
+}
+
+static inline bool x86_zf(const X86Flags *f)
+{
+    return f->width ? (f->result << (64 - f->width)) == 0 : (f->result & X86_ZF) != 0;
+}
+
+static inline bool x86_sf(const X86Flags *f)
+{
+    return f->width ? f->result >> (f->width - 1) & 1 : (f->result & X86_SF) != 0;
+}
+
+static inline bool x86_of(const X86Flags *f)
+{
+    return f->width ? (f->carry >> (f->width - 1) ^ f->carry >> (f->width - 2)) & 1
+                    : (f->result & X86_OF) != 0;
+}
+
+static inline bool x86_pf(const X86Flags *f)
+{
+    return f->width ? !__builtin_parity((unsigned)(f->result & 0xff)) : (f->result & X86_PF) != 0;
+}
+
+static inline bool x86_af(const X86Flags *f)
+{
+    return f->width ? f->carry >> 3 & 1 : (f->result & X86_AF) != 0;
+}
+
+static inline uint64_t x86_flags_pack(const X86Flags *f)
+{
+    if (f->width == 0) {
+        return f->result & X86_STATUS;
+    }
+    return (x86_cf(f) ? X86_CF : 0) | (x86_pf(f) ? X86_PF : 0) | (x86_af(f) ? X86_AF : 0) |
+           (x86_zf(f) ? X86_ZF : 0) | (x86_sf(f) ? X86_SF : 0) | (x86_of(f) ? X86_OF : 0);
+}
+
+/* ---- TLB: direct-mapped, one for user and one for supervisor accesses ---- */
+
+#define X86_TLB_BITS 10
+#define X86_TLB_SIZE (1u << X86_TLB_BITS)
+#define X86_TLB_NONE UINT64_C(1) /* a page tag that never matches */
+
+typedef struct X86TlbEntry {
+    uint64_t page;   /* linear address of the page, or X86_TLB_NONE */
+    uint64_t addend; /* host address = linear address + addend */
+} X86TlbEntry;
+
+/* A write entry exists only where a store needs nothing but the store: D set, no code in the page,
+ * no watchpoint, RAM, alignment not checked. */
+typedef struct X86Tlb {
+    X86TlbEntry read[X86_TLB_SIZE];
+    X86TlbEntry write[X86_TLB_SIZE];
+    X86TlbEntry fetch[X86_TLB_SIZE]; /* for the engine: linear -> host address of code */
+} X86Tlb;
+
+enum {
+    X86_TLB_SUPER,
+    X86_TLB_USER,
+    X86_TLB_EMPTY, /* never filled: used while every access has to take the slow path */
+    X86_N_TLBS,
+};
+
+typedef enum X86Access {
+    X86_READ,
+    X86_WRITE, /* also a read-modify-write */
+    X86_FETCH,
+} X86Access;
+
+/* ---- faults ---- */
+
+enum {
+    X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OFV = 4, X86_BR = 5, X86_UD = 6, X86_NM = 7,
+    X86_DFV = 8, X86_TS = 10, X86_NP = 11, X86_SS = 12, X86_GP = 13, X86_PFV = 14, X86_MF = 16,
+    X86_ACV = 17, X86_MC = 18, X86_XM = 19,
+};
+
+typedef struct X86Fault {
+    uint8_t vector;
+    bool has_error;
+    uint32_t error;
+    uint64_t cr2; /* #PF only */
+} X86Fault;
+
+/* ---- reasons why the engine leaves a chain of blocks; ATOMIC bits of c->attention ---- */
+
+enum {
+    X86_ATT_KICK = 1 << 0,    /* vp_kick() */
+    X86_ATT_IRQ = 1 << 1,     /* the local APIC may have something */
+    X86_ATT_NMI = 1 << 2,
+    X86_ATT_INIT = 1 << 3,
+    X86_ATT_SIPI = 1 << 4,
+    X86_ATT_FLUSH = 1 << 5,   /* another VP or the host asks to drop TLB or code */
+    X86_ATT_EXIT = 1 << 6,    /* the VP itself has an exit to report (c->exit) */
+    X86_ATT_HALT = 1 << 7,    /* HLT was executed */
+    X86_ATT_STEP = 1 << 8,    /* run one instruction at a time: TF, shadow, breakpoints, debugger */
+    X86_ATT_TIMER = 1 << 9,   /* look at the clock now */
+};
+
+/* ---- the CPU ---- */
+
+/* Execution mode, derived by x86_mode_changed() (seg.c); part of a block's key. */
+enum {
+    X86_MODE_16 = 0,       /* code size: CS.D = 0 */
+    X86_MODE_32 = 1,
+    X86_MODE_64 = 2,
+    X86_MODE_SIZE = 3,     /* mask of the three */
+    X86_MODE_SS32 = 1 << 2, /* stack pointer is ESP (SS.B) */
+    X86_MODE_PROT = 1 << 3, /* CR0.PE and not virtual-8086 */
+    X86_MODE_VM86 = 1 << 4,
+    X86_MODE_LONG = 1 << 5, /* EFER.LMA (64-bit or compatibility) */
+    X86_MODE_USER = 1 << 6, /* CPL 3 */
+};
+
+typedef struct X86Seg {
+    uint64_t base;
+    uint32_t limit;
+    uint16_t selector;
+    uint16_t attrs; /* as PtaX86Segment */
+} X86Seg;
+
+typedef union X86Vec {
+    uint8_t u8[32];
+    uint16_t u16[16];
+    uint32_t u32[8];
+    uint64_t u64[4];
+    int8_t i8[32];
+    int16_t i16[16];
+    int32_t i32[8];
+    int64_t i64[4];
+    float f32[8];
+    double f64[4];
+} __attribute__((aligned(32))) X86Vec; /* the low 16 bytes are XMM */
+
+struct X86Cpu {
+    /* hot: what nearly every instruction touches */
+    uint64_t gpr[18];             /* 16 registers, X86_R_ZERO, X86_R_CODE */
+    X86Flags flags;               /* the six status flags */
+    uint64_t rip;                 /* see the rules above */
+    X86Tlb *tlb;                  /* the one that data accesses use now */
+    uint64_t seg_base[8];         /* ES CS SS DS FS GS, FLAT = 0 */
+    uint32_t attention;           /* ATOMIC */
+    int32_t budget;               /* blocks until the clock is looked at */
+    uint32_t mode;                /* X86_MODE_* */
+    uint8_t cpl;
+    uint8_t shadow;               /* interrupt shadow: 1 STI, 2 MOV SS; for the next instruction */
+    uint64_t insns;               /* executed, for statistics */
+    X86Tlb *fetch_tlb;            /* the one that fetches use now (SUPER or USER) */
+
+    /* registers */
+    uint64_t rflags;              /* all but the six status flags; bit 1 set */
+    X86Seg seg[PTA_X86_N_SEGS];
+    X86Seg tr, ldtr;
+    struct { uint64_t base; uint16_t limit; } gdtr, idtr;
+    uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
+    uint64_t dr[4], dr6, dr7;
+    PtaX86Msrs msr;               /* kernel_gs_base, star, … (apic_base: lapic.c) */
+    X86Vec xmm[16];
+    X86Fpu fpu;                   /* x87, MMX and MXCSR */
+    uint64_t tsc_offset;          /* TSC = clock * hz + offset, see x86_tsc() */
+
+    /* between instructions */
+    PtaX86Events events;
+    X86Fault fault;               /* being raised */
+    uint8_t fault_depth;          /* 0, 1 delivering, 2 delivering #DF */
+    bool fault_is_trap;
+    bool fault_soft;              /* INT n, INT3, INTO: gate DPL is checked, no EXT bit */
+    bool in_engine;               /* unwind is valid */
+    jmp_buf unwind;
+    PtaExit exit;
+    PtaGuestDebug debug;
+
+    /* owners */
+    X86Machine *machine;
+    unsigned index;
+    const PtaCpuidTable *cpuid;
+    X86BlockCache *blocks;
+    X86Lapic *lapic;
+    X86Tlb *tlbs;                 /* X86_N_TLBS of them */
+    struct X86MmuCache *mmu;      /* mmu.c: larger, slower levels behind the TLB */
+    GMutex wait_lock;             /* service.c: HLT sleeps here */
+    GCond wait_cond;
+    uint64_t stats[16];           /* X86_STAT_* */
+};
+
+enum {
+    X86_STAT_INSNS, X86_STAT_BLOCKS, X86_STAT_DECODED, X86_STAT_TLB_FILL, X86_STAT_TLB_FLUSH,
+    X86_STAT_MMIO, X86_STAT_PIO, X86_STAT_IRQ, X86_STAT_EXCEPTION, X86_STAT_HLT, X86_STAT_KICK,
+    X86_STAT_SMC, X86_STAT_MSR, X86_STAT_CPUID,
+    X86_N_STATS,
+};
+
+/* ---- registers ---- */
+
+static inline uint64_t x86_rip(const X86Cpu *c, const X86Insn *in)
+{
+    return c->gpr[X86_R_CODE] + in->off;
+}
+
+static inline uint64_t x86_next_rip(const X86Cpu *c, const X86Insn *in)
+{
+    return c->gpr[X86_R_CODE] + in->off + in->len;
+}
+
+#define X86_REG8(c, byte_offset)  (*(uint8_t *)((char *)(c)->gpr + (byte_offset)))
+#define X86_REG16(c, byte_offset) (*(uint16_t *)((char *)(c)->gpr + (byte_offset)))
+#define X86_REG32(c, byte_offset) (*(uint32_t *)((char *)(c)->gpr + (byte_offset)))
+#define X86_REG64(c, byte_offset) (*(uint64_t *)((char *)(c)->gpr + (byte_offset)))
+
+/* Width as data; a 4-byte write clears the upper half, as in 64-bit mode (harmless elsewhere). */
+static inline uint64_t x86_reg(const X86Cpu *c, unsigned byte_offset, unsigned width)
+{
+    switch (width) {
+    case 1:
+        return X86_REG8(c, byte_offset);
+    case 2:
+        return X86_REG16(c, byte_offset);
+    case 4:
+        return X86_REG32(c, byte_offset);
+    default:
+        return X86_REG64(c, byte_offset);
+    }
+}
+
+static inline void x86_set_reg(X86Cpu *c, unsigned byte_offset, unsigned width, uint64_t value)
+{
+    switch (width) {
+    case 1:
+        X86_REG8(c, byte_offset) = (uint8_t)value;
+        break;
+    case 2:
+        X86_REG16(c, byte_offset) = (uint16_t)value;
+        break;
+    case 4:
+        X86_REG64(c, byte_offset) = (uint32_t)value;
+        break;
+    default:
+        X86_REG64(c, byte_offset) = value;
+        break;
+    }
+}
+
+static inline uint64_t x86_rflags(const X86Cpu *c)
+{
+    return c->rflags | x86_flags_pack(&c->flags);
+}
+
+static inline void x86_set_status(X86Cpu *c, uint64_t status)
+{
+    c->flags = (X86Flags){ .result = status & X86_STATUS };
+}
+
+/* ---- effective addresses: linear, i.e. with the segment's base ---- */
+
+/* engine.c: the ways that are not 64-bit mode with 64-bit addresses. `size` and `access` for the
+ * limit check, which raises. */
+uint64_t x86_ea_slow(X86Cpu *c, const X86Insn *in, unsigned size, X86Access access);
+
+static inline uint64_t x86_ea(X86Cpu *c, const X86Insn *in, unsigned size, X86Access access)
+{
+    if (G_UNLIKELY(in->ea & X86_EA_SLOW)) {
+        return x86_ea_slow(c, in, size, access);
+    }
+    return c->gpr[in->base] + (c->gpr[in->index] << in->scale) + (uint64_t)(int64_t)in->disp +
+           c->seg_base[in->seg];
+}
+
+/* The offset without the segment's base: LEA, and the operand of far transfers and INVLPG. */
+uint64_t x86_ea_offset(const X86Cpu *c, const X86Insn *in);
+
+/* ---- memory by linear address (mmu.c) ---- */
+
+/* Everything that the TLB does not answer: page walk, page crossing, MMIO, code pages, watchpoints,
+ * alignment check. `in` is the instruction to blame, or NULL if c->rip is already right. `user`:
+ * as CPL 3; false is an implicit supervisor access (descriptor tables, TSS, exception frames). */
+uint64_t x86_load_slow(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, bool user);
+void x86_store_slow(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, uint64_t value,
+                    bool user);
+/* The same for 1 to 64 bytes of any alignment (XMM, FXSAVE pieces, descriptors). */
+void x86_load_bytes(X86Cpu *c, const X86Insn *in, uint64_t lin, void *buf, unsigned size);
+void x86_store_bytes(X86Cpu *c, const X86Insn *in, uint64_t lin, const void *buf, unsigned size);
+/* Makes sure that `size` bytes may be written (read) without a fault, or raises. */
+void x86_probe(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, X86Access access);
+
+/* Host address if the access needs nothing but the access, else NULL. */
+static inline void *x86_tlb_lookup(const X86TlbEntry *tlb, uint64_t lin, unsigned size)
+{
+    const X86TlbEntry *e = &tlb[(lin + size - 1) >> 12 & (X86_TLB_SIZE - 1)];
+    return G_LIKELY((lin & ~UINT64_C(0xfff)) == e->page) ? (void *)(uintptr_t)(lin + e->addend)
+                                                          : NULL;
+}
+
+#define X86_DEFINE_ACCESS(bits) \
+    static inline uint64_t x86_load##bits(X86Cpu *c, const X86Insn *in, uint64_t lin) \
+    { \
+        const void *p = x86_tlb_lookup(c->tlb->read, lin, (bits) / 8); \
+        uint##bits##_t v; \
+        if (G_LIKELY(p)) { \
+            __builtin_memcpy(&v, p, sizeof(v)); \
+            return v; \
+        } \
+        return x86_load_slow(c, in, lin, (bits) / 8, c->cpl == 3); \
+    } \
+    static inline void x86_store##bits(X86Cpu *c, const X86Insn *in, uint64_t lin, uint64_t value) \
+    { \
+        void *p = x86_tlb_lookup(c->tlb->write, lin, (bits) / 8); \
+        uint##bits##_t v = (uint##bits##_t)value; \
+        if (G_LIKELY(p)) { \
+            __builtin_memcpy(p, &v, sizeof(v)); \
+        } else { \
+            x86_store_slow(c, in, lin, (bits) / 8, value, c->cpl == 3); \
+        } \
+    }
+X86_DEFINE_ACCESS(8)
+X86_DEFINE_ACCESS(16)
+X86_DEFINE_ACCESS(32)
+X86_DEFINE_ACCESS(64)
+
+static inline uint64_t x86_load(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size)
+{
+    switch (size) {
+    case 1:
+        return x86_load8(c, in, lin);
+    case 2:
+        return x86_load16(c, in, lin);
+    case 4:
+        return x86_load32(c, in, lin);
+    default:
+        return x86_load64(c, in, lin);
+    }
+}
+
+static inline void x86_store(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size,
+                             uint64_t value)
+{
+    switch (size) {
+    case 1:
+        x86_store8(c, in, lin, value);
+        break;
+    case 2:
+        x86_store16(c, in, lin, value);
+        break;
+    case 4:
+        x86_store32(c, in, lin, value);
+        break;
+    default:
+        x86_store64(c, in, lin, value);
+        break;
+    }
+}
+
+/* Implicit supervisor accesses. */
+uint64_t x86_sys_load(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size);
+void x86_sys_store(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, uint64_t value);
+
+/*
+ * A host pointer through which `size` naturally aligned bytes may be read and written atomically
+ * with host instructions (LOCK), or NULL: MMIO, a split access, a code page. Then the caller takes
+ * x86_lock_world(), uses x86_load/x86_store, and x86_unlock_world(); the load must come after an
+ * x86_probe() for writing. x86_unlock_world() is also called by x86_raise() if need be.
+ */
+void *x86_host_rmw(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size);
+void x86_lock_world(X86Cpu *c);
+void x86_unlock_world(X86Cpu *c);
+
+/*
+ * String instructions: host pointer and number of bytes, at most `len`, from lin to the end of its
+ * page, or NULL if this page needs the slow way. Never raises.
+ */
+void *x86_host_span(X86Cpu *c, uint64_t lin, uint64_t len, X86Access access, uint64_t *n);
+
+/* ---- MMU for others (mmu.c) ---- */
+
+/* Walks without side effects on the CPU (A and D bits only if `set_ad`); false and *fault. */
+bool x86_walk(X86Cpu *c, uint64_t lin, X86Access access, bool user, bool set_ad, uint64_t *gpa,
+              X86Fault *fault);
+/* gpa -> host RAM, or NULL (hole, MMIO). The whole page is there. *writable if stores may go. */
+void *x86_phys_host(X86Cpu *c, uint64_t gpa, bool *writable);
+void x86_tlb_flush(X86Cpu *c, bool global_too);
+void x86_tlb_flush_page(X86Cpu *c, uint64_t lin);
+/* Drops the write entries of one guest-physical page in this VP: code was decoded from it. */
+void x86_tlb_protect(X86Cpu *c, uint64_t gpa);
+
+/* ---- blocks (block.c) ---- */
+
+/* A store reached a page that code was decoded from; drops what overlaps, in all VPs. Called by
+ * x86_store_slow() and for host writes. True if the current block was hit: the engine must leave
+ * it after this instruction (block.c sees to that). */
+bool x86_code_written(X86Cpu *c, uint64_t gpa, uint64_t len);
+bool x86_page_has_code(const X86Machine *m, uint64_t gpa);
+void x86_blocks_flush(X86Cpu *c);
+
+/* ---- engine ---- */
+
+/* Runs until c->exit is to be reported; fills *exit. */
+void x86_run(X86Cpu *c, PtaExit *exit);
+/* Decodes and runs exactly one instruction; exceptions are delivered. */
+void x86_step(X86Cpu *c);
+void x86_engine_init(void); /* once a process */
+
+static inline void x86_attend(X86Cpu *c, uint32_t bits)
+{
+    __atomic_fetch_or(&c->attention, bits, __ATOMIC_SEQ_CST);
+}
+
+/* ---- exceptions (exception.c) ---- */
+
+/* Faults: RIP is that of `in` (or c->rip if NULL). Error code -1: none. */
+G_NORETURN void x86_raise(X86Cpu *c, const X86Insn *in, unsigned vector, int64_t error);
+G_NORETURN void x86_raise_fault(X86Cpu *c, const X86Insn *in, const X86Fault *fault);
+G_NORETURN void x86_raise_ud(X86Cpu *c, const X86Insn *in);
+G_NORETURN void x86_raise_gp(X86Cpu *c, const X86Insn *in, uint32_t error);
+/* Traps and software interrupts: RIP is already that of the next instruction (c->rip). */
+G_NORETURN void x86_raise_trap(X86Cpu *c, unsigned vector);
+G_NORETURN void x86_soft_int(X86Cpu *c, const X86Insn *in, unsigned vector);
+/* Delivers c->fault through the IDT; called by the engine after an unwind. May raise again. */
+void x86_deliver(X86Cpu *c);
+/* Delivers an external interrupt or NMI now; between instructions. */
+void x86_interrupt(X86Cpu *c, uint8_t vector);
+
+/* ---- segments and modes (seg.c) ---- */
+
+/* Recomputes mode, CPL-dependent TLB pointers and segment bases; call after any change to CR0, CR4,
+ * EFER, CS, SS, RFLAGS.VM/AC or CPL. */
+void x86_mode_changed(X86Cpu *c);
+void x86_load_seg(X86Cpu *c, const X86Insn *in, unsigned seg, uint16_t selector);
+/* Limit and rights of a data access in legacy and compatibility modes; raises. Gives the linear
+ * address. */
+uint64_t x86_seg_check(X86Cpu *c, const X86Insn *in, unsigned seg, uint64_t offset, unsigned size,
+                       X86Access access);
+void x86_set_rflags(X86Cpu *c, uint64_t value, uint64_t mask);
+/* Near branch target: canonical, or within CS's limit; raises #GP(0) blamed on `in`. */
+void x86_check_target(X86Cpu *c, const X86Insn *in, uint64_t target);
+/* Push and pop with the stack's width rules; do not commit RSP: the caller does. */
+uint64_t x86_stack_mask(const X86Cpu *c);
+
+/* ---- time, interrupts, exits (service.c, lapic.c) ---- */
+
+/* Called by the engine between blocks when attention or the budget asks for it. False: leave
+ * x86_run(); c->exit is set. */
+bool x86_service(X86Cpu *c);
+uint64_t x86_tsc(X86Cpu *c);
+bool x86_rdmsr(X86Cpu *c, uint32_t msr, uint64_t *value);       /* msr.c; false: #GP */
+bool x86_wrmsr(X86Cpu *c, uint32_t msr, uint64_t value);
+uint64_t x86_lapic_tpr(X86Cpu *c); /* CR8 */
+void x86_lapic_set_tpr(X86Cpu *c, uint64_t tpr);
+bool x86_lapic_mmio(X86Cpu *c, uint64_t gpa, bool write, unsigned size, uint64_t *value); /* false: not the APIC page */
+
+/* ---- FPU and SSE (fpu-*.c) ---- */
+
+void x86_fpu_reset(X86Cpu *c);
+/* Around x86_run(): the host's MXCSR and x87 control word become the guest's (exceptions masked). */
+void x86_fpu_enter(X86Cpu *c);
+void x86_fpu_leave(X86Cpu *c);
+void x86_fpu_get(X86Cpu *c, PtaX86Xsave *area);
+bool x86_fpu_set(X86Cpu *c, const PtaX86Xsave *area, GError **error);
+
+#endif

@@ -1,0 +1,6 @@
+# Sources and tests of this directory; included by Makefile.am, all paths from the top.
+libpartita_a_SOURCES += \
+	src/util/log.c \
+	src/util/trace.c \
+	src/util/util.c \
+	src/util/util.h
