@@ -3,7 +3,7 @@
 
 #include "src/util/util.h"
 
-#define BURST 5u
+#define BURST     5u
 #define REFILL_NS UINT64_C(1000000000)
 
 bool pta_ratelimit_ok(PtaRatelimit *limit, uint32_t *missed)

@@ -8,8 +8,8 @@
 unsigned pta_trace_mask;
 
 static const GDebugKey keys[] = {
-    { "mmio", PTA_TRACE_MMIO }, { "pio", PTA_TRACE_PIO },         { "virtio", PTA_TRACE_VIRTIO },
-    { "irq", PTA_TRACE_IRQ },   { "msr", PTA_TRACE_MSR },         { "cpu", PTA_TRACE_CPU },
+    { "mmio", PTA_TRACE_MMIO },       { "pio", PTA_TRACE_PIO },     { "virtio", PTA_TRACE_VIRTIO },
+    { "irq", PTA_TRACE_IRQ },         { "msr", PTA_TRACE_MSR },     { "cpu", PTA_TRACE_CPU },
     { "monitor", PTA_TRACE_MONITOR }, { "block", PTA_TRACE_BLOCK },
 };
 

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-G_DEFINE_QUARK(pta-error, pta_error)
+G_DEFINE_QUARK(pta - error, pta_error)
 
 static GThread *main_thread_of(bool set)
 {
