@@ -97,6 +97,8 @@ typedef struct PtaBackendOps {
 
     /* Whether this host can do it; the error says why not (HOST or UNSUPPORTED). */
     bool (*probe)(GError **error);
+    /* Bits of PtaX86Feature that it can serve on this host: PtaCpuidParams.supported. */
+    uint64_t (*cpu_features)(void);
     PtaBackend *(*create)(const PtaBackendParams *params, GError **error);
     void (*destroy)(PtaBackend *be); /* all VPs were destroyed */
     bool (*has_cap)(const PtaBackend *be, PtaBackendCap cap);
@@ -131,7 +133,8 @@ typedef struct PtaBackendOps {
     void (*nmi)(PtaBackend *be, unsigned vp);
 
     /* The partition's clock: nanoseconds since power-up that stand still while it is stopped. TSC,
-     * APIC timers and Hyper-V reference time derive from it. */
+     * APIC timers and Hyper-V reference time derive from it. The frequencies are known before there
+     * is a partition (be may be NULL), for the CPUID table must name them. */
     uint64_t (*clock_ns)(const PtaBackend *be);
     uint64_t (*tsc_hz)(const PtaBackend *be);
     uint64_t (*apic_hz)(const PtaBackend *be); /* input of the APIC timer's divider */
