@@ -30,6 +30,7 @@ typedef enum PtaPlacedKind {
     PTA_PLACED_IOAPIC,
     PTA_PLACED_POWER, /* sleep and reset registers, and the generic event device's selector */
     PTA_PLACED_DEBUG_EXIT,
+    PTA_PLACED_LEGACY_RESET, /* ports 0x64 and 0xcf9: for kernels told `reboot=k` or `reboot=p` */
 } PtaPlacedKind;
 
 typedef struct PtaPlacedDevice {
@@ -39,7 +40,7 @@ typedef struct PtaPlacedDevice {
     uint64_t base;
     uint64_t size;
     int irq;        /* GSI = IOAPIC pin, -1 if none */
-    bool level;     /* level-triggered, active high; else edge */
+    bool level;     /* level-triggered, else edge; active high. Follows from the kind. */
     unsigned ordinal; /* the how manyth of its kind, from 0: COM1, COM2; V000, V001 */
 } PtaPlacedDevice;
 
@@ -48,13 +49,17 @@ struct PtaDeviceHost {
     PtaMemory *memory;
     GMainContext *io_context; /* of the I/O thread that runs this device's queues and chardevs */
     void *opaque;
+    struct PtaMmioManager *manager; /* mmio-manager.h; place and unplace are its functions */
     /* realize() only. Claims a place; what a failed realize() claimed is given back by the core, and
      * so is what an unrealized device had. For MMIO, base 0 asks for the next free 4 KiB window; for
-     * irq, -1 asks for the next free one of the range ("no more IRQs are available"). The result is
-     * in *placed and *line. */
+     * a UART's ports, base 0 asks for the next free COM port with its irq; for irq, -1 asks for the
+     * next free one of the range ("no more IRQs are available"). The result is in *placed and
+     * *line. */
     bool (*place)(PtaDeviceHost *host, PtaDevice *dev, PtaPlacedKind kind, bool pio, uint64_t base,
                   uint64_t size, const PtaBusOps *ops, bool with_irq, int irq,
                   PtaPlacedDevice *placed, PtaIrqLine *line, GError **error);
+    /* Gives back all places of the device; device.c alone calls it. */
+    void (*unplace)(PtaDeviceHost *host, PtaDevice *dev);
     /* The guest asked for a power transition or failed; any thread, returns at once. */
     void (*power)(PtaDeviceHost *host, int what /* PtaPowerRequest */, uint32_t code);
     /* Directory that relative host paths start from. */
@@ -67,12 +72,14 @@ typedef enum PtaPowerRequest {
     PTA_POWER_HIBERNATE,
     PTA_POWER_DEBUG_EXIT, /* code: the process's exit status */
     PTA_POWER_PANIC,      /* code: reason bits of the panic device */
+    PTA_POWER_QUIT,       /* not the guest: the user typed Ctrl-A x on the console */
 } PtaPowerRequest;
 
 typedef struct PtaDeviceClass {
     const char *type;            /* its name in schema/machine.json: "virtio-blk" */
     size_t instance_size;
-    const PtaStateDesc *state;   /* may be NULL */
+    const PtaStateDesc *state;   /* may be NULL: nothing to save, or save and restore are given */
+    size_t state_offset;         /* of the state struct within the instance */
     /* config: the generated struct of the schema (DeviceConfig's branch), lent for the call.
      * Undoes itself if it fails. */
     bool (*realize)(PtaDevice *dev, const void *config, GError **error);
@@ -82,6 +89,16 @@ typedef struct PtaDeviceClass {
     void (*unrealize)(PtaDevice *dev);
     /* Live state for inspect: a new JSON object. May be NULL. Any thread. */
     json_t *(*inspect)(PtaDevice *dev);
+    /* Quiesced. For state that a table alone cannot describe; both or neither. restore() changes
+     * nothing unless it returns true, and touches no interrupt line (the controller's state has
+     * them). */
+    json_t *(*save)(PtaDevice *dev);
+    bool (*restore)(PtaDevice *dev, json_t *json, GError **error);
+    /* After `state` was loaded: what derives from it. May be NULL. */
+    void (*restored)(PtaDevice *dev);
+    /* Its back ends, lent, for query-chardev, ringbuf-read and query-block. May be NULL. */
+    struct PtaChardev *(*chardev)(PtaDevice *dev);
+    struct PtaBlock *(*block)(PtaDevice *dev);
 } PtaDeviceClass;
 
 typedef enum PtaDevicePhase {
@@ -109,5 +126,13 @@ void pta_device_quiesce(PtaDevice *dev);
 void pta_device_reset(PtaDevice *dev); /* quiesced */
 void pta_device_free(PtaDevice *dev);  /* quiesces and unrealizes */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaDevice, pta_device_free)
+
+/* Quiesced. A new object, NULL if there is nothing to save. Restore does not ask whether the device
+ * is fresh: the same call restores in place. BAD_SNAPSHOT, prefixed by the id, and no change. */
+json_t *pta_device_save(PtaDevice *dev);
+bool pta_device_restore(PtaDevice *dev, json_t *json, GError **error);
+
+/* {"type": …, "phase": …} and what the class adds. Any thread. */
+json_t *pta_device_inspect(PtaDevice *dev);
 
 #endif
