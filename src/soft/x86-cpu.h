@@ -85,7 +85,9 @@ struct X86Insn {
     uint8_t opcode;      /* last opcode byte */
     uint8_t modrm;       /* raw */
     uint16_t row;        /* its row in the opcode table */
-    uint64_t aux;        /* the decoder's or a handler's own: fused branch, second immediate */
+    uint16_t n;          /* instructions of its block up to and with this one */
+    uint16_t reserved;
+    uint64_t aux;        /* the decoder's or a handler's own: linked block, second immediate */
 };
 
 /* ---- status flags, kept as result and carry-out vector (STYLE, section 12) ---- */
@@ -161,7 +163,8 @@ typedef struct X86TlbEntry {
 typedef struct X86Tlb {
     X86TlbEntry read[X86_TLB_SIZE];
     X86TlbEntry write[X86_TLB_SIZE];
-    X86TlbEntry fetch[X86_TLB_SIZE]; /* for the engine: linear -> host address of code */
+    X86TlbEntry fetch[X86_TLB_SIZE]; /* filled by block.c, dropped by mmu.c; linear + addend is the
+                                      * GUEST-PHYSICAL address of code */
 } X86Tlb;
 
 enum {
@@ -194,6 +197,12 @@ typedef struct X86Fault {
 
 /* ---- reasons why the engine leaves a chain of blocks; ATOMIC bits of c->attention ---- */
 
+/*
+ * X86_ATT_STEP: whoever makes single-stepping necessary sets it: TF or DR7 loaded, c->shadow set,
+ * debugger. The engine then runs one instruction at a time, clears c->shadow after an instruction,
+ * delivers #DB for TF, code breakpoints (before, unless RF) and c->debug_hits (after), and clears
+ * the bit when nothing needs it any more. While c->shadow is set it does not call x86_service().
+ */
 enum {
     X86_ATT_KICK = 1 << 0,    /* vp_kick() */
     X86_ATT_IRQ = 1 << 1,     /* the local APIC may have something */
@@ -220,6 +229,9 @@ enum {
     X86_MODE_VM86 = 1 << 4,
     X86_MODE_LONG = 1 << 5, /* EFER.LMA (64-bit or compatibility) */
     X86_MODE_USER = 1 << 6, /* CPL 3 */
+    X86_MODE_NO_X87 = 1 << 7, /* CR0.EM or CR0.TS: X86_P_X87 rows raise */
+    X86_MODE_NO_SSE = 1 << 8, /* CR0.EM, CR0.TS or not CR4.OSFXSR: X86_P_MMX, X86_P_SSE rows may */
+    X86_MODE_ENGINE = 15 << 28, /* the engine's own, in keys of blocks only */
 };
 
 typedef struct X86Seg {
@@ -250,9 +262,13 @@ struct X86Cpu {
     X86Tlb *tlb;                  /* the one that data accesses use now */
     uint64_t seg_base[8];         /* ES CS SS DS FS GS, FLAT = 0 */
     uint32_t attention;           /* ATOMIC */
-    int32_t budget;               /* blocks until the clock is looked at */
-    uint32_t mode;                /* X86_MODE_* */
+    int32_t budget;               /* instructions until x86_service() looks at the clock; it sets it */
+    uint32_t mode;                /* X86_MODE_*; right before code_gen: one key */
+    uint32_t code_gen;            /* mmu.c adds 1 when it drops any fetch entry; seg.c when CS changes
+                                   * outside 64-bit mode: blocks found by linear address are looked
+                                   * up again */
     uint8_t cpl;
+    bool string_again;            /* x86_string_again() */
     uint8_t shadow;               /* interrupt shadow: 1 STI, 2 MOV SS; for the next instruction */
     uint64_t insns;               /* executed, for statistics */
     X86Tlb *fetch_tlb;            /* the one that fetches use now (SUPER or USER) */
@@ -279,6 +295,8 @@ struct X86Cpu {
     jmp_buf unwind;
     PtaExit exit;
     PtaGuestDebug debug;
+    uint32_t debug_hits;          /* DR6 bits of data and I/O breakpoints that the current instruction
+                                   * met: mmu.c, system.c; the engine raises #DB after it */
 
     /* owners */
     X86Machine *machine;
@@ -499,6 +517,13 @@ void x86_tlb_protect(X86Cpu *c, uint64_t gpa);
 bool x86_code_written(X86Cpu *c, uint64_t gpa, uint64_t len);
 bool x86_page_has_code(const X86Machine *m, uint64_t gpa);
 void x86_blocks_flush(X86Cpu *c);
+/* Made with the VP, freed with it; c->machine and c->index are set. */
+void x86_blocks_new(X86Cpu *c);
+void x86_blocks_free(X86Cpu *c);
+/* X86_ATT_FLUSH: does what other VPs and host threads asked for. Called by x86_service(). */
+void x86_blocks_attend(X86Cpu *c);
+/* For host_wrote(): any thread. Asks all VPs to drop what they decoded from there. */
+void x86_code_host_wrote(X86Machine *m, uint64_t gpa, uint64_t len);
 
 /* ---- engine ---- */
 
