@@ -1,1 +1,12 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
+libpartita_a_SOURCES += \
+	src/partition/backend.h \
+	src/partition/backends.c \
+	src/partition/halt.c \
+	src/partition/halt.h \
+	src/partition/partition.c \
+	src/partition/partition.h \
+	src/partition/vp-set.c \
+	src/partition/vp-set.h \
+	src/partition/x86-walk.c \
+	src/partition/x86-walk.h
