@@ -1,1 +1,2 @@
-# Sources and tests of this directory; included by Makefile.am, all paths from the top.
+# The system part of the software CPU: memory management, segments, exceptions, privileged instructions.
+libpartita_a_SOURCES += src/soft/x86-cpu.h src/soft/x86-fpu-state.h src/soft/soft.h src/soft/mmu.c

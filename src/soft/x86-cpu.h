@@ -100,6 +100,42 @@ enum {
     X86_STATUS = X86_CF | X86_PF | X86_AF | X86_ZF | X86_SF | X86_OF,
 };
 
+/* Control registers and EFER (SDM vol. 3, 2.5, 2.2.1). */
+#define X86_CR0_PE (UINT64_C(1) << 0)
+#define X86_CR0_MP (UINT64_C(1) << 1)
+#define X86_CR0_EM (UINT64_C(1) << 2)
+#define X86_CR0_TS (UINT64_C(1) << 3)
+#define X86_CR0_ET (UINT64_C(1) << 4)
+#define X86_CR0_NE (UINT64_C(1) << 5)
+#define X86_CR0_WP (UINT64_C(1) << 16)
+#define X86_CR0_AM (UINT64_C(1) << 18)
+#define X86_CR0_NW (UINT64_C(1) << 29)
+#define X86_CR0_CD (UINT64_C(1) << 30)
+#define X86_CR0_PG (UINT64_C(1) << 31)
+
+#define X86_CR4_VME        (UINT64_C(1) << 0)
+#define X86_CR4_PVI        (UINT64_C(1) << 1)
+#define X86_CR4_TSD        (UINT64_C(1) << 2)
+#define X86_CR4_DE         (UINT64_C(1) << 3)
+#define X86_CR4_PSE        (UINT64_C(1) << 4)
+#define X86_CR4_PAE        (UINT64_C(1) << 5)
+#define X86_CR4_MCE        (UINT64_C(1) << 6)
+#define X86_CR4_PGE        (UINT64_C(1) << 7)
+#define X86_CR4_PCE        (UINT64_C(1) << 8)
+#define X86_CR4_OSFXSR     (UINT64_C(1) << 9)
+#define X86_CR4_OSXMMEXCPT (UINT64_C(1) << 10)
+#define X86_CR4_UMIP       (UINT64_C(1) << 11)
+#define X86_CR4_FSGSBASE   (UINT64_C(1) << 16)
+#define X86_CR4_PCIDE      (UINT64_C(1) << 17)
+#define X86_CR4_OSXSAVE    (UINT64_C(1) << 18)
+#define X86_CR4_SMEP       (UINT64_C(1) << 20)
+#define X86_CR4_SMAP       (UINT64_C(1) << 21)
+
+#define X86_EFER_SCE (UINT64_C(1) << 0)
+#define X86_EFER_LME (UINT64_C(1) << 8)
+#define X86_EFER_LMA (UINT64_C(1) << 10)
+#define X86_EFER_NXE (UINT64_C(1) << 11)
+
 /* width in bits (8, 16, 32, 64), or 0: `result` holds the six flags themselves, packed. */
 typedef struct X86Flags {
     uint64_t result;
@@ -292,6 +328,8 @@ struct X86Cpu {
     bool fault_is_trap;
     bool fault_soft;              /* INT n, INT3, INTO: gate DPL is checked, no EXT bit */
     bool in_engine;               /* unwind is valid */
+    uint64_t pending_db;          /* DR6 bits to trap for after this instruction: x86_step_end() */
+    unsigned world_depth;         /* how often x86_lock_world() is held */
     jmp_buf unwind;
     PtaExit exit;
     PtaGuestDebug debug;
@@ -508,6 +546,25 @@ void x86_tlb_flush(X86Cpu *c, bool global_too);
 void x86_tlb_flush_page(X86Cpu *c, uint64_t lin);
 /* Drops the write entries of one guest-physical page in this VP: code was decoded from it. */
 void x86_tlb_protect(X86Cpu *c, uint64_t gpa);
+/* Translates for an instruction fetch at the current privilege and fills the fetch TLB. `*host` is
+ * the first byte of the page, NULL where no RAM is. False and *fault (#PF, #GP). */
+bool x86_fetch_page(X86Cpu *c, uint64_t lin, uint64_t *gpa, const uint8_t **host,
+                    X86Fault *fault);
+/* RFLAGS.AC was cleared under CR4.SMAP. */
+void x86_tlb_close_smap(X86Cpu *c);
+/* Pages (linear) with data breakpoints, at most 8: every access to them takes the slow path. */
+void x86_mmu_watch(X86Cpu *c, const uint64_t *pages, unsigned n);
+/* c->tlbs, c->mmu and c->tlb, c->fetch_tlb; of a zeroed X86Cpu. */
+void x86_mmu_init(X86Cpu *c);
+void x86_mmu_free(X86Cpu *c);
+/* Control registers as MOV, LMSW and task switches write them: checks, mode transitions, flushes.
+ * False: #GP(0), and nothing changed. */
+bool x86_set_cr0(X86Cpu *c, uint64_t value);
+bool x86_set_cr3(X86Cpu *c, uint64_t value);
+bool x86_set_cr4(X86Cpu *c, uint64_t value);
+bool x86_set_efer(X86Cpu *c, uint64_t value);
+/* PAE paging: reads the four PDPTEs of `cr3`; false if a reserved bit is set in one. */
+bool x86_load_pdptes(X86Cpu *c, uint64_t cr3);
 
 /* ---- blocks (block.c) ---- */
 
@@ -553,6 +610,22 @@ void x86_deliver(X86Cpu *c);
 /* Delivers an external interrupt or NMI now; between instructions. */
 void x86_interrupt(X86Cpu *c, uint8_t vector);
 
+/*
+ * Single step and breakpoints (debug.c). While x86_step_needed(), X86_ATT_STEP stays set and the
+ * engine runs x86_step() only, which calls x86_step_begin() before the instruction (it raises the
+ * #DB of an instruction breakpoint) and x86_step_end() after one that completed (it raises the #DB
+ * of TF and watchpoints as a trap). c->shadow in x86_step_end() is what that instruction left.
+ */
+bool x86_step_needed(const X86Cpu *c);
+void x86_step_begin(X86Cpu *c);
+void x86_step_end(X86Cpu *c);
+/* After DR0-3 or DR7 changed, c->debug included. */
+void x86_debug_changed(X86Cpu *c);
+/* Data was accessed in a watched page; notes what to trap for. */
+void x86_debug_data(X86Cpu *c, uint64_t lin, unsigned size, X86Access access);
+/* Port `port` of `size` bytes was read or written: I/O breakpoints. */
+void x86_debug_io(X86Cpu *c, uint16_t port, unsigned size);
+
 /* ---- segments and modes (seg.c) ---- */
 
 /* Recomputes mode, CPL-dependent TLB pointers and segment bases; call after any change to CR0, CR4,
@@ -569,6 +642,12 @@ void x86_check_target(X86Cpu *c, const X86Insn *in, uint64_t target);
 /* Push and pop with the stack's width rules; do not commit RSP: the caller does. */
 uint64_t x86_stack_mask(const X86Cpu *c);
 
+/* ---- canonical state (state.c): all of it but lapic, tsc and the APIC's MSRs ---- */
+
+void x86_get_state(X86Cpu *c, PtaX86State *state);
+/* Refuses what is not architecturally valid (BAD_SNAPSHOT); then nothing was changed. */
+bool x86_set_state(X86Cpu *c, const PtaX86State *state, GError **error);
+
 /* ---- time, interrupts, exits (service.c, lapic.c) ---- */
 
 /* Called by the engine between blocks when attention or the budget asks for it. False: leave
@@ -580,6 +659,13 @@ bool x86_wrmsr(X86Cpu *c, uint32_t msr, uint64_t value);
 uint64_t x86_lapic_tpr(X86Cpu *c); /* CR8 */
 void x86_lapic_set_tpr(X86Cpu *c, uint64_t tpr);
 bool x86_lapic_mmio(X86Cpu *c, uint64_t gpa, bool write, unsigned size, uint64_t *value); /* false: not the APIC page */
+
+/* Whether accesses to this page go to the local APIC's registers. */
+static inline bool x86_lapic_covers(const X86Cpu *c, uint64_t gpa)
+{
+    uint64_t b = c->msr.apic_base; /* bit 11: enabled, bit 10: x2APIC */
+    return (b & 0xc00) == 0x800 && (b & UINT64_C(0xfffffffffffff000)) == (gpa & ~UINT64_C(0xfff));
+}
 
 /* ---- FPU and SSE (fpu-*.c) ---- */
 
