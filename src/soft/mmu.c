@@ -89,19 +89,23 @@ struct X86MmuCache {
 
 /* ---- the TLB ---- */
 
-static void tlb_drop(X86Tlb *tlb, unsigned set)
+static void tlb_drop(X86Cpu *c, unsigned t, unsigned set)
 {
+    X86Tlb *tlb = &c->tlbs[t];
     tlb->read[set].page = X86_TLB_NONE;
     tlb->write[set].page = X86_TLB_NONE;
-    tlb->fetch[set].page = X86_TLB_NONE;
+    if (tlb->fetch[set].page != X86_TLB_NONE) {
+        tlb->fetch[set].page = X86_TLB_NONE;
+        c->code_gen++;
+    }
 }
 
 /* Clears the sets named in `which`, which is emptied. */
-static void tlb_drop_sets(X86Tlb *tlb, uint64_t which[SET_WORDS])
+static void tlb_drop_sets(X86Cpu *c, unsigned t, uint64_t which[SET_WORDS])
 {
     for (unsigned w = 0; w < SET_WORDS; w++) {
         for (uint64_t bits = which[w]; bits; bits &= bits - 1) {
-            tlb_drop(tlb, w * 64 + (unsigned)__builtin_ctzll(bits));
+            tlb_drop(c, t, w * 64 + (unsigned)__builtin_ctzll(bits));
         }
         which[w] = 0;
     }
@@ -117,7 +121,7 @@ void x86_tlb_flush(X86Cpu *c, bool global_too)
         memset(m->large, 0, sizeof(m->large));
     }
     for (unsigned t = 0; t <= X86_TLB_USER; t++) {
-        tlb_drop_sets(&c->tlbs[t], global_too ? m->filled[t] : m->local[t]);
+        tlb_drop_sets(c, t, global_too ? m->filled[t] : m->local[t]);
         if (global_too) {
             memset(m->local[t], 0, sizeof(m->local[t]));
         }
@@ -160,7 +164,7 @@ void x86_tlb_flush_page(X86Cpu *c, uint64_t lin)
         tr->page = X86_TLB_NONE;
     }
     for (unsigned t = 0; t <= X86_TLB_USER; t++) {
-        tlb_drop(&c->tlbs[t], lin >> 12 & (X86_TLB_SIZE - 1));
+        tlb_drop(c, t, lin >> 12 & (X86_TLB_SIZE - 1));
     }
 }
 
@@ -183,7 +187,7 @@ void x86_tlb_protect(X86Cpu *c, uint64_t gpa)
 void x86_tlb_close_smap(X86Cpu *c)
 {
     if (c->mmu->any_smap) {
-        tlb_drop_sets(&c->tlbs[X86_TLB_SUPER], c->mmu->smap);
+        tlb_drop_sets(c, X86_TLB_SUPER, c->mmu->smap);
         c->mmu->any_smap = false;
     }
 }
@@ -212,7 +216,7 @@ void x86_mmu_init(X86Cpu *c)
     c->mmu = g_new0(struct X86MmuCache, 1);
     for (unsigned t = 0; t < X86_N_TLBS; t++) {
         for (unsigned i = 0; i < X86_TLB_SIZE; i++) {
-            tlb_drop(&c->tlbs[t], i);
+            tlb_drop(c, t, i);
         }
     }
     for (unsigned i = 0; i < CACHE_SIZE; i++) {
@@ -522,13 +526,14 @@ static void tlb_fill(X86Cpu *c, const Translation *tr, X86Access access, Privile
 {
     struct X86MmuCache *m = c->mmu;
     c->stats[X86_STAT_TLB_FILL]++;
-    if (!tr->host || priv == PRIV_IMPLICIT || page_watched(m, tr->page)) {
+    if (!tr->host || priv == PRIV_IMPLICIT || (access != X86_FETCH && page_watched(m, tr->page))) {
         return;
     }
     unsigned t = priv == PRIV_USER ? X86_TLB_USER : X86_TLB_SUPER;
     unsigned set = tr->page >> 12 & (X86_TLB_SIZE - 1);
     X86TlbEntry entry = { tr->page, (uint64_t)(uintptr_t)tr->host - tr->page };
     if (access == X86_FETCH) {
+        entry.addend = (tr->gpa & ~PAGE_OFFSET) - tr->page;
         c->tlbs[t].fetch[set] = entry;
     } else {
         if (allowed(c, tr->gpa, X86_READ, priv)) {
@@ -571,8 +576,8 @@ static bool translate(X86Cpu *c, uint64_t lin, X86Access access, Privilege priv,
     if (!mmu_walk(c, lin, access, priv, true, &fresh, fault)) {
         if (tr->page == page) {
             tr->page = X86_TLB_NONE; /* SDM vol. 3, 4.10.4.1: a fault drops the translation */
-            tlb_drop(&c->tlbs[X86_TLB_SUPER], page >> 12 & (X86_TLB_SIZE - 1));
-            tlb_drop(&c->tlbs[X86_TLB_USER], page >> 12 & (X86_TLB_SIZE - 1));
+            tlb_drop(c, X86_TLB_SUPER, page >> 12 & (X86_TLB_SIZE - 1));
+            tlb_drop(c, X86_TLB_USER, page >> 12 & (X86_TLB_SIZE - 1));
         }
         return false;
     }

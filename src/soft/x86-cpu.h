@@ -199,8 +199,8 @@ typedef struct X86TlbEntry {
 typedef struct X86Tlb {
     X86TlbEntry read[X86_TLB_SIZE];
     X86TlbEntry write[X86_TLB_SIZE];
-    X86TlbEntry fetch[X86_TLB_SIZE]; /* filled by block.c, dropped by mmu.c; linear + addend is the
-                                      * GUEST-PHYSICAL address of code */
+    X86TlbEntry fetch[X86_TLB_SIZE]; /* filled by x86_fetch_page(), dropped by mmu.c; linear + addend
+                                      * is the GUEST-PHYSICAL address of code */
 } X86Tlb;
 
 enum {
@@ -328,7 +328,6 @@ struct X86Cpu {
     bool fault_is_trap;
     bool fault_soft;              /* INT n, INT3, INTO: gate DPL is checked, no EXT bit */
     bool in_engine;               /* unwind is valid */
-    uint64_t pending_db;          /* DR6 bits to trap for after this instruction: x86_step_end() */
     unsigned world_depth;         /* how often x86_lock_world() is held */
     jmp_buf unwind;
     PtaExit exit;
@@ -613,8 +612,9 @@ void x86_interrupt(X86Cpu *c, uint8_t vector);
 /*
  * Single step and breakpoints (debug.c). While x86_step_needed(), X86_ATT_STEP stays set and the
  * engine runs x86_step() only, which calls x86_step_begin() before the instruction (it raises the
- * #DB of an instruction breakpoint) and x86_step_end() after one that completed (it raises the #DB
- * of TF and watchpoints as a trap). c->shadow in x86_step_end() is what that instruction left.
+ * #DB of an instruction breakpoint, and clears RF) and x86_step_end() after one that completed (it
+ * raises the #DB of TF and c->debug_hits as a trap, unless c->shadow, as that instruction left it,
+ * says MOV SS: then it waits for one more).
  */
 bool x86_step_needed(const X86Cpu *c);
 void x86_step_begin(X86Cpu *c);
