@@ -2,3 +2,9 @@
 bin_PROGRAMS += partita
 partita_SOURCES = src/main.c
 partita_LDADD = $(PARTITA_LIBS)
+libpartita_a_SOURCES += \
+	src/machine/io-thread.c \
+	src/machine/io-thread.h \
+	src/machine/machine.h \
+	src/machine/units.c \
+	src/machine/units.h

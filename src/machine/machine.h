@@ -1,0 +1,104 @@
+/*
+ * A machine: from description to device tree, its life, and what happens when the guest halts. The
+ * monitor and the command line are its users; it knows neither, it tells observers.
+ *
+ * Run states are QEMU's: a machine is made in `prelaunch`, pta_vm_cont() makes it `running`,
+ * pta_vm_stop() `paused`; a guest power-off with action `halt` leaves it in `shutdown`, a crash in
+ * `guest-panicked`, a back end that cannot go on in `internal-error`, a debug stop in `debug`.
+ *
+ * Threads: everything MAIN.
+ */
+#ifndef PTA_MACHINE_H
+#define PTA_MACHINE_H
+
+#include "devices/device.h"
+#include "devices/mmio-manager.h"
+#include "qmp/gen/types.h"
+#include "src/memory/memory.h"
+#include "src/partition/partition.h"
+
+typedef struct PtaVm PtaVm;
+
+typedef enum PtaRunState {
+    PTA_RUN_STATE_PRELAUNCH,
+    PTA_RUN_STATE_RUNNING,
+    PTA_RUN_STATE_PAUSED,
+    PTA_RUN_STATE_SHUTDOWN,
+    PTA_RUN_STATE_GUEST_PANICKED,
+    PTA_RUN_STATE_INTERNAL_ERROR,
+    PTA_RUN_STATE_DEBUG,
+    PTA_N_RUN_STATES,
+} PtaRunState;
+
+const char *pta_run_state_name(PtaRunState state); /* QEMU's: "guest-panicked" */
+
+/* Exit statuses of `partita run` (partita(1)). */
+enum {
+    PTA_EXIT_STATUS_OK = 0,          /* the guest powered off, or quit was asked for */
+    PTA_EXIT_STATUS_DESCRIPTION = 1, /* command line or machine description */
+    PTA_EXIT_STATUS_HOST = 2,        /* the host refused something */
+    PTA_EXIT_STATUS_CRASH = 3,       /* the guest crashed and on-crash is exit */
+    PTA_EXIT_STATUS_RESET = 4,       /* the guest reset and on-reset is exit */
+    PTA_EXIT_STATUS_INTERNAL = 5,    /* the back end could not go on */
+};
+
+/* What a machine tells. Members may be NULL. `guest`: the guest asked for it, not a client. */
+typedef struct PtaVmObserver {
+    void (*stopped)(void *opaque);
+    void (*resumed)(void *opaque);
+    void (*reset)(void *opaque, bool guest, const char *reason);    /* QEMU's ShutdownCause */
+    void (*powerdown)(void *opaque);                                 /* the button was pressed */
+    void (*shutdown)(void *opaque, bool guest, const char *reason); /* ShutdownCause */
+    void (*panicked)(void *opaque, HaltAction action);
+    /* Once a boot; `action` is what the policy makes of it, done right after. Lent. */
+    void (*halted)(void *opaque, const PtaHaltReason *reason, HaltAction action);
+    void (*quit)(void *opaque, int status); /* the process should end with this status */
+} PtaVmObserver;
+
+/*
+ * Builds everything from the description, stopped, in state prelaunch. `config` is lent for the
+ * machine's life, `base_dir` (what relative paths start from) is copied. Errors: BAD_DESCRIPTION
+ * ("$.devices[1].block.path: …"), BAD_IMAGE, HOST, UNSUPPORTED; nothing is left behind.
+ */
+PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **error);
+void pta_vm_free(PtaVm *vm);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaVm, pta_vm_free)
+
+/* What can be said without making anything: that files are there and ids make sense. */
+bool pta_machine_config_check(const MachineConfig *config, const char *base_dir, GError **error);
+
+/* `observer` and opaque are lent until removed. */
+void pta_vm_add_observer(PtaVm *vm, const PtaVmObserver *observer, void *opaque);
+void pta_vm_remove_observer(PtaVm *vm, const PtaVmObserver *observer, void *opaque);
+
+PtaRunState pta_vm_state(const PtaVm *vm);
+
+/* QEMU's `cont`: idempotent while running. BAD_STATE after shutdown or a crash: a reset (or, for
+ * the same boot, clear-halt) has to come first. */
+bool pta_vm_cont(PtaVm *vm, GError **error);
+/* QEMU's `stop`: idempotent; when it returns no VP executes and the guest's clock stands still. */
+void pta_vm_stop(PtaVm *vm);
+/* Devices, interrupt controller, VPs, kernel image again; runs on if it was running or halted. */
+bool pta_vm_reset(PtaVm *vm, GError **error);
+/* Presses the ACPI power button. BAD_STATE unless running. */
+bool pta_vm_powerdown(PtaVm *vm, GError **error);
+/* Asks the process to end: observers hear `shutdown` (host-qmp-quit or host-signal) and `quit`. */
+void pta_vm_quit(PtaVm *vm, const char *cause, int status);
+/* Takes back the outstanding halt; the machine runs on unless stopped. Whether there was one. */
+bool pta_vm_clear_halt(PtaVm *vm);
+void pta_vm_inject_nmi(PtaVm *vm);
+
+const MachineConfig *pta_vm_config(const PtaVm *vm);
+const char *pta_vm_name(const PtaVm *vm);
+const char *pta_vm_uuid(const PtaVm *vm);
+PtaPartition *pta_vm_partition(PtaVm *vm);
+const PtaBackendOps *pta_vm_backend(const PtaVm *vm);
+PtaMemory *pta_vm_memory(PtaVm *vm);
+PtaMmioManager *pta_vm_placement(PtaVm *vm);
+/* The devices, those of the description first, in its order. */
+size_t pta_vm_n_devices(const PtaVm *vm);
+PtaDevice *pta_vm_device(PtaVm *vm, size_t i);
+PtaDevice *pta_vm_find_device(PtaVm *vm, const char *id);
+int64_t pta_vm_start_time_us(const PtaVm *vm); /* wall clock of the last boot; 0 before */
+
+#endif
