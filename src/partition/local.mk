@@ -8,5 +8,9 @@ libpartita_a_SOURCES += \
 	src/partition/partition.h \
 	src/partition/vp-set.c \
 	src/partition/vp-set.h \
+	src/partition/x86-cpuid.c \
+	src/partition/x86-cpuid.h \
+	src/partition/x86-state.c \
+	src/partition/x86-state.h \
 	src/partition/x86-walk.c \
 	src/partition/x86-walk.h
