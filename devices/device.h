@@ -39,8 +39,8 @@ typedef struct PtaPlacedDevice {
     bool pio;       /* base is a port number, else a guest-physical address */
     uint64_t base;
     uint64_t size;
-    int irq;        /* GSI = IOAPIC pin, -1 if none */
-    bool level;     /* level-triggered, else edge; active high. Follows from the kind. */
+    int irq;          /* GSI = IOAPIC pin, -1 if none */
+    bool level;       /* level-triggered, else edge; active high. Follows from the kind. */
     unsigned ordinal; /* the how manyth of its kind, from 0: COM1, COM2; V000, V001 */
 } PtaPlacedDevice;
 
@@ -76,16 +76,16 @@ typedef enum PtaPowerRequest {
 } PtaPowerRequest;
 
 typedef struct PtaDeviceClass {
-    const char *type;            /* its name in schema/machine.json: "virtio-blk" */
+    const char *type; /* its name in schema/machine.json: "virtio-blk" */
     size_t instance_size;
-    const PtaStateDesc *state;   /* may be NULL: nothing to save, or save and restore are given */
-    size_t state_offset;         /* of the state struct within the instance */
+    const PtaStateDesc *state; /* may be NULL: nothing to save, or save and restore are given */
+    size_t state_offset;       /* of the state struct within the instance */
     /* config: the generated struct of the schema (DeviceConfig's branch), lent for the call.
      * Undoes itself if it fails. */
     bool (*realize)(PtaDevice *dev, const void *config, GError **error);
-    void (*reset)(PtaDevice *dev);     /* own state only: no irq, no guest memory; cannot fail */
-    void (*start)(PtaDevice *dev);     /* requests may be worked on from now on */
-    void (*quiesce)(PtaDevice *dev);   /* on return no request is in flight and none will start */
+    void (*reset)(PtaDevice *dev);   /* own state only: no irq, no guest memory; cannot fail */
+    void (*start)(PtaDevice *dev);   /* requests may be worked on from now on */
+    void (*quiesce)(PtaDevice *dev); /* on return no request is in flight and none will start */
     void (*unrealize)(PtaDevice *dev);
     /* Live state for inspect: a new JSON object. May be NULL. Any thread. */
     json_t *(*inspect)(PtaDevice *dev);
@@ -111,7 +111,7 @@ struct PtaDevice {
     const PtaDeviceClass *klass; /* CONST */
     char *id;                    /* CONST */
     PtaDeviceHost *host;         /* CONST */
-    PtaDevicePhase phase;        /* MAIN; device.c alone moves it */
+    int phase;                   /* PtaDevicePhase; ATOMIC, MAIN writes; device.c alone moves it */
 };
 
 /* All device classes of this build, NULL-terminated (devices/device.c). */
@@ -132,7 +132,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaDevice, pta_device_free)
 json_t *pta_device_save(PtaDevice *dev);
 bool pta_device_restore(PtaDevice *dev, json_t *json, GError **error);
 
-/* {"type": …, "phase": …} and what the class adds. Any thread. */
+/* {"type": …, "started": …} and what the class adds. Any thread. */
 json_t *pta_device_inspect(PtaDevice *dev);
 
 #endif
