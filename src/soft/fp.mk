@@ -1,4 +1,4 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 # x87, MMX and SSE of the software CPU.
 libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/sse.h src/soft/sse-move.c \
-	src/soft/sse-int.c
+	src/soft/sse-int.c src/soft/sse-fp.c
