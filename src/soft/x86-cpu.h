@@ -131,6 +131,13 @@ enum {
 #define X86_CR4_SMEP       (UINT64_C(1) << 20)
 #define X86_CR4_SMAP       (UINT64_C(1) << 21)
 
+#define X86_DR6_FIXED UINT64_C(0xffff0ff0)
+#define X86_DR6_BD    (UINT64_C(1) << 13)
+#define X86_DR6_BS    (UINT64_C(1) << 14)
+#define X86_DR6_BT    (UINT64_C(1) << 15)
+#define X86_DR7_FIXED (UINT64_C(1) << 10)
+#define X86_DR7_GD    (UINT64_C(1) << 13)
+
 #define X86_EFER_SCE (UINT64_C(1) << 0)
 #define X86_EFER_LME (UINT64_C(1) << 8)
 #define X86_EFER_LMA (UINT64_C(1) << 10)
@@ -327,7 +334,9 @@ struct X86Cpu {
     uint8_t fault_depth;          /* 0, 1 delivering, 2 delivering #DF */
     bool fault_is_trap;
     bool fault_soft;              /* INT n, INT3, INTO: gate DPL is checked, no EXT bit */
+    bool fault_external;          /* an interrupt or NMI, not an exception */
     bool in_engine;               /* unwind is valid */
+    uint64_t fault_rip;           /* of the instruction whose event is being delivered */
     unsigned world_depth;         /* how often x86_lock_world() is held */
     jmp_buf unwind;
     PtaExit exit;
@@ -617,7 +626,7 @@ void x86_interrupt(X86Cpu *c, uint8_t vector);
  * says MOV SS: then it waits for one more).
  */
 bool x86_step_needed(const X86Cpu *c);
-void x86_step_begin(X86Cpu *c);
+bool x86_step_begin(X86Cpu *c); /* false: leave x86_run(), c->exit is set */
 void x86_step_end(X86Cpu *c);
 /* After DR0-3 or DR7 changed, c->debug included. */
 void x86_debug_changed(X86Cpu *c);
