@@ -32,14 +32,18 @@ void x86_lapic_tsc_changed(X86Cpu *c);
 
 /* The highest-priority vector that may interrupt now (IRR above PPR), or -1. */
 int x86_lapic_pending(X86Cpu *c);
-/* Moves `vector` from IRR to ISR; -1 if it has gone meanwhile: spurious vector is the answer. */
-uint8_t x86_lapic_accept(X86Cpu *c, uint8_t vector);
+/* Moves `vector` from IRR to ISR. */
+void x86_lapic_accept(X86Cpu *c, uint8_t vector);
 /* Fires what is due at `now` (partition clock). */
 void x86_lapic_timer(X86Cpu *c, uint64_t now);
 /* When the timer fires next, partition clock; UINT64_MAX: not at all. */
 uint64_t x86_lapic_next_expiry(const X86Cpu *c);
-/* An ExtINT message waits (no PIC here: its vector comes with the message). */
-bool x86_lapic_extint(X86Cpu *c, uint8_t *vector);
+/* Whether an ExtINT message waits; there is no PIC to ask, so its vector comes with the message.
+ * It goes past IRR and the priorities. */
+bool x86_lapic_extint_pending(const X86Cpu *c);
+uint8_t x86_lapic_extint_accept(X86Cpu *c);
+/* Vector of the last start-up message. */
+uint8_t x86_lapic_sipi_vector(const X86Cpu *c);
 
 /* ---- any thread ---- */
 
@@ -47,11 +51,12 @@ bool x86_lapic_extint(X86Cpu *c, uint8_t *vector);
 void x86_msi(X86Machine *m, uint64_t address, uint32_t data);
 
 /* ---- state; stopped ---- */
+
 void x86_lapic_get(X86Cpu *c, PtaX86Lapic *state);
-bool x86_lapic_set(X86Cpu *c, const PtaX86Lapic *state, uint64_t apic_base, uint64_t tsc_deadline,
-                   GError **error);
-/* As stored: for PtaX86Msrs. */
-uint64_t x86_lapic_base(const X86Cpu *c);
-uint64_t x86_lapic_deadline(const X86Cpu *c);
+/* Whether x86_lapic_set() may have it: BAD_SNAPSHOT. */
+bool x86_lapic_check(const X86Cpu *c, const PtaX86Lapic *state, uint64_t apic_base, GError **error);
+/* c->tsc_offset is right. */
+void x86_lapic_set(X86Cpu *c, const PtaX86Lapic *state, uint64_t apic_base, uint64_t deadline);
+uint64_t x86_lapic_deadline(const X86Cpu *c); /* IA32_TSC_DEADLINE */
 
 #endif

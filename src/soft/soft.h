@@ -26,16 +26,29 @@ struct X86Machine {
     X86Slot slots[X86_MAX_SLOTS]; /* sorted by gpa; changes only while no VP runs */
     unsigned n_slots;
     GRecMutex world;              /* x86_lock_world: LOCK on what host atomics cannot do */
-    /* the clock: ns = running ? base_ns + (now - started) : base_ns */
-    uint64_t clock_base_ns;
-    uint64_t clock_started;       /* pta_now_ns(); 0: stopped. ATOMIC */
-    uint64_t tsc_hz;
+    uint64_t clock;               /* ATOMIC; soft.c: x86_clock_ns() reads it */
+    uint32_t lowest_turn;         /* ATOMIC; ipi.c: whose turn among equals */
 };
+
+/* The TSC and the input of the APIC timers tick with the partition's clock, once a nanosecond: an
+ * interpreter has no frequency of its own, and so nothing is converted anywhere, a saved machine
+ * fits every host, and the Hyper-V reference time is exact. */
+#define X86_TSC_HZ  UINT64_C(1000000000)
+#define X86_APIC_HZ UINT64_C(1000000000)
 
 /* The slot that holds gpa, or NULL. */
 const X86Slot *x86_slot(const X86Machine *m, uint64_t gpa);
 
 /* Nanoseconds of the partition's clock; any thread. */
 uint64_t x86_clock_ns(const X86Machine *m);
+
+/* ---- service.c ---- */
+
+/* x86_attend(), and wakes the VP if it sleeps in HLT. Any thread. */
+void x86_notify(X86Cpu *c, uint32_t bits);
+/* The APIC timer was set: the clock must be looked at in time. VP thread, or stopped. */
+void x86_timer_armed(X86Cpu *c);
+/* Turns INIT, SIPI and NMI messages that wait into state. VP thread, or stopped. */
+void x86_take_messages(X86Cpu *c);
 
 #endif

@@ -354,6 +354,10 @@ struct X86Cpu {
     struct X86MmuCache *mmu;      /* mmu.c: larger, slower levels behind the TLB */
     GMutex wait_lock;             /* service.c: HLT sleeps here */
     GCond wait_cond;
+    uint64_t look_ns;             /* service.c: when the clock was last looked at, */
+    int32_t look_budget;          /* with which budget since, */
+    uint32_t look_rate;           /* and how many instructions go by between two looks */
+    bool slack_set;               /* the thread's timer slack is small */
     uint64_t stats[16];           /* X86_STAT_* */
 };
 
