@@ -109,6 +109,7 @@ typedef struct MainCall {
 static gboolean main_call_run(gpointer data)
 {
     MainCall *call = data;
+    PTA_TSAN_ACQUIRE(call);
     call->fn(call->data);
     return G_SOURCE_REMOVE;
 }
@@ -117,6 +118,7 @@ void pta_main_call(PtaMainFn *fn, void *data)
 {
     MainCall *call = g_new(MainCall, 1);
     *call = (MainCall){ .fn = fn, .data = data };
+    PTA_TSAN_RELEASE(call);
     g_autoptr(GSource) source = g_idle_source_new();
     g_source_set_priority(source, G_PRIORITY_DEFAULT);
     g_source_set_callback(source, main_call_run, call, g_free);
@@ -159,6 +161,11 @@ char *pta_format_size(uint64_t bytes)
         i++;
     }
     return g_strdup_printf("%" G_GUINT64_FORMAT "%s", bytes, suffixes[i]);
+}
+
+char *pta_resolve_path(const char *base_dir, const char *path)
+{
+    return g_path_is_absolute(path) ? g_strdup(path) : g_build_filename(base_dir, path, NULL);
 }
 
 uint64_t pta_now_ns(void)

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "src/util/tsan.h"
+
 /* ---- errors ---- */
 
 /*
@@ -107,6 +109,11 @@ static inline uint64_t pta_align_up(uint64_t n, uint64_t align)
 {
     return (n + align - 1) & ~(align - 1);
 }
+
+/* ---- host paths ---- */
+
+/* path, or base_dir/path if it is relative. Free with g_free. */
+char *pta_resolve_path(const char *base_dir, const char *path);
 
 /* ---- time ---- */
 
