@@ -1,1 +1,61 @@
-# Sources and tests of this directory; included by Makefile.am, all paths from the top.
+# The schema compiler, what it makes, and the run-time part that the generated code calls.
+
+SCHEMA = \
+	schema/common.json \
+	schema/machine.json \
+	schema/control.json \
+	schema/status.json \
+	schema/devices.json \
+	schema/tree.json
+EXTRA_DIST += $(SCHEMA)
+
+# It is built without what instruments the rest for fuzzing: it runs while the rest is built.
+if BUILD_SCHEMAC
+noinst_PROGRAMS += qmp/schemac
+qmp_schemac_SOURCES = \
+	qmp/gen-c.c \
+	qmp/gen-introspect.c \
+	qmp/gen-lock.c \
+	qmp/gen-man.c \
+	qmp/gen.h \
+	qmp/schema-check.c \
+	qmp/schema-json.c \
+	qmp/schema.c \
+	qmp/schema.h \
+	qmp/schemac.c \
+	src/util/util.c
+qmp_schemac_CFLAGS = -std=gnu11 $(WARN_CFLAGS) $(SANITIZE_CFLAGS) $(GLIB_CFLAGS) $(JANSSON_CFLAGS)
+qmp_schemac_LDADD = $(GLIB_LIBS) $(JANSSON_LIBS)
+schemac_program = qmp/schemac$(EXEEXT)
+endif
+
+schema_headers = \
+	qmp/gen/commands.h \
+	qmp/gen/events.h \
+	qmp/gen/introspect.h \
+	qmp/gen/types.h
+schema_sources = \
+	qmp/gen/commands.c \
+	qmp/gen/events.c \
+	qmp/gen/introspect.c \
+	qmp/gen/types.c
+schema_manuals = \
+	qmp/gen/partita-machine.5 \
+	qmp/gen/partita-qmp.7
+schema_made = $(schema_headers) $(schema_sources) $(schema_manuals)
+
+# Files that did not change keep their time, so the stamp stands for all of them.
+qmp/gen.stamp: $(SCHEMA) $(schemac_program)
+	$(AM_V_GEN)$(MKDIR_P) qmp/gen && $(SCHEMAC) -C $(srcdir) -o qmp/gen $(SCHEMA) && : > $@
+$(schema_made): qmp/gen.stamp
+	@test -f $@ || rm -f qmp/gen.stamp
+	@test -f $@ || $(MAKE) $(AM_MAKEFLAGS) qmp/gen.stamp
+
+BUILT_SOURCES += $(schema_made)
+CLEANFILES += $(schema_made) qmp/gen.stamp
+nodist_man_MANS += $(schema_manuals)
+
+libpartita_a_SOURCES += \
+	qmp/marshal.c \
+	qmp/marshal.h
+nodist_libpartita_a_SOURCES += $(schema_headers) $(schema_sources)
