@@ -8,6 +8,9 @@
 #include <string.h>
 
 const PtaDeviceClass *const pta_device_classes[] = {
+    &pta_debug_exit_class,
+    &pta_rtc_cmos_class,
+    &pta_uart16550_class,
     NULL,
 };
 

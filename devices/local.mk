@@ -3,6 +3,7 @@
 libpartita_a_SOURCES += \
 	devices/bus.c \
 	devices/bus.h \
+	devices/debug-exit.c \
 	devices/device.c \
 	devices/device.h \
 	devices/devices.h \
@@ -12,4 +13,17 @@ libpartita_a_SOURCES += \
 	devices/mmio-manager.c \
 	devices/mmio-manager.h \
 	devices/power.c \
-	devices/power.h
+	devices/power.h \
+	devices/rtc-cmos.c \
+	devices/uart16550.c
+
+libpartita_a_SOURCES += \
+	devices/chardev/backend.h \
+	devices/chardev/chardev.c \
+	devices/chardev/chardev.h \
+	devices/chardev/pty.c \
+	devices/chardev/sink.c \
+	devices/chardev/stdio.c \
+	devices/chardev/unix.c \
+	devices/io.c \
+	devices/io.h

@@ -21,8 +21,8 @@
 #define PTA_POWER_RESET_REG     2 /* 8 bits: FADT RESET_REG */
 #define PTA_POWER_GED_SELECT    4 /* 32 bits: a read answers the pending events and clears them */
 
-#define PTA_POWER_RESET_VALUE 0x01 /* FADT RESET_VALUE */
-#define PTA_POWER_S5_TYPE     5    /* SLP_TYP of \_S5 */
+#define PTA_POWER_RESET_VALUE   0x01 /* FADT RESET_VALUE */
+#define PTA_POWER_S5_TYPE       5    /* SLP_TYP of \_S5 */
 
 /* Bits of the event selector. The device's interrupt (edge, active high) says that one is set. */
 #define PTA_POWER_GED_BUTTON (1u << 0) /* Notify(power button, 0x80) */
