@@ -68,9 +68,6 @@ extern const PtaChardevClass pta_chardev_null;
 void pta_chardev_set_stream(PtaChardev *c, int in_fd, int out_fd);
 void pta_chardev_set_open(PtaChardev *c, bool open);
 void pta_chardev_send_event(PtaChardev *c, PtaChardevEvent event);
-/* `path` as it is if absolute or base_dir is NULL; new. */
-char *pta_chardev_path(const char *base_dir, const char *path);
-
 GBytes *pta_ringbuf_take(PtaChardev *c, size_t size);
 
 #endif

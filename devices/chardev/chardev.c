@@ -26,12 +26,6 @@ typedef struct Pump {
     PtaChardev *c;
 } Pump;
 
-char *pta_chardev_path(const char *base_dir, const char *path)
-{
-    return base_dir && !g_path_is_absolute(path) ? g_build_filename(base_dir, path, NULL)
-                                                 : g_strdup(path);
-}
-
 /* ---- the front end's side ---- */
 
 typedef struct FrontendRef {

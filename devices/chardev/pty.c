@@ -27,7 +27,7 @@ typedef struct Pty {
 
 static bool pty_link(Pty *p, const char *base_dir, const char *path, GError **error)
 {
-    g_autofree char *link = pta_chardev_path(base_dir, path);
+    g_autofree char *link = pta_resolve_path(base_dir, path);
     if (symlink(p->name, link) < 0) {
         /* A link that another machine left behind is replaced, anything else is not ours. */
         g_autofree char *old = errno == EEXIST ? g_file_read_link(link, NULL) : NULL;

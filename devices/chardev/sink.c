@@ -19,7 +19,7 @@
 static bool file_open(PtaChardev *c, const void *config, const char *base_dir, GError **error)
 {
     const ChardevFileConfig *cfg = config;
-    g_autofree char *path = pta_chardev_path(base_dir, cfg->path);
+    g_autofree char *path = pta_resolve_path(base_dir, cfg->path);
     int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | (cfg->append ? O_APPEND : O_TRUNC);
     int fd = g_open(path, flags, 0666);
     if (fd < 0) {

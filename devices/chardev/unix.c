@@ -100,7 +100,7 @@ static bool unix_open(PtaChardev *c, const void *config, const char *base_dir, G
 {
     const ChardevUnixConfig *cfg = config;
     Unix *u = (Unix *)c;
-    u->path = pta_chardev_path(base_dir, cfg->path);
+    u->path = pta_resolve_path(base_dir, cfg->path);
     u->listener = -1;
     u->client = -1;
     if (!unix_listen(u, error)) {
