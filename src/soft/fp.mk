@@ -1,4 +1,5 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 # x87, MMX and SSE of the software CPU.
-libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/sse.h src/soft/sse-move.c \
+libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/fpu-x87.c src/soft/fpu-env.c \
+	src/soft/fpu-kernel.h src/soft/fpu-kernel-x86.c src/soft/sse.h src/soft/sse-move.c \
 	src/soft/sse-int.c src/soft/sse-fp.c

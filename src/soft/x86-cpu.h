@@ -380,10 +380,16 @@ static inline uint64_t x86_next_rip(const X86Cpu *c, const X86Insn *in)
     return c->gpr[X86_R_CODE] + in->off + in->len;
 }
 
-#define X86_REG8(c, byte_offset)  (*(uint8_t *)((char *)(c)->gpr + (byte_offset)))
-#define X86_REG16(c, byte_offset) (*(uint16_t *)((char *)(c)->gpr + (byte_offset)))
-#define X86_REG32(c, byte_offset) (*(uint32_t *)((char *)(c)->gpr + (byte_offset)))
-#define X86_REG64(c, byte_offset) (*(uint64_t *)((char *)(c)->gpr + (byte_offset)))
+/* Parts of one register under different types. */
+typedef uint8_t X86Reg8;
+typedef uint16_t __attribute__((may_alias)) X86Reg16;
+typedef uint32_t __attribute__((may_alias)) X86Reg32;
+typedef uint64_t __attribute__((may_alias)) X86Reg64;
+
+#define X86_REG8(c, byte_offset)  (*(X86Reg8 *)((char *)(c)->gpr + (byte_offset)))
+#define X86_REG16(c, byte_offset) (*(X86Reg16 *)((char *)(c)->gpr + (byte_offset)))
+#define X86_REG32(c, byte_offset) (*(X86Reg32 *)((char *)(c)->gpr + (byte_offset)))
+#define X86_REG64(c, byte_offset) (*(X86Reg64 *)((char *)(c)->gpr + (byte_offset)))
 
 /* Width as data; a 4-byte write clears the upper half, as in 64-bit mode (harmless elsewhere). */
 static inline uint64_t x86_reg(const X86Cpu *c, unsigned byte_offset, unsigned width)
