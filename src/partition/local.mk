@@ -14,3 +14,12 @@ libpartita_a_SOURCES += \
 	src/partition/x86-state.h \
 	src/partition/x86-walk.c \
 	src/partition/x86-walk.h
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-partition
+tests_unit_test_partition_SOURCES = tests/unit/test-partition.c tests/lib/cmocka-all.h \
+	tests/lib/fake-backend.c tests/lib/fake-backend.h
+tests_unit_test_partition_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_partition_LDADD = $(unit_libs)
+TESTS += tests/unit/test-partition
+endif
