@@ -43,8 +43,10 @@ void pta_io_thread_free(PtaIoThread *io)
         return;
     }
     if (io->thread) {
-        /* From inside, for a loop that has not begun to run would miss a quit from outside. */
-        g_main_context_invoke(io->context, quit_loop, io->loop);
+        /* From inside: a loop that has not begun to run would miss a quit from outside. */
+        g_autoptr(GSource) source = g_idle_source_new();
+        g_source_set_callback(source, quit_loop, io->loop, NULL);
+        g_source_attach(source, io->context);
         g_thread_join(io->thread);
     }
     g_main_loop_unref(io->loop);

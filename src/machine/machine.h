@@ -47,7 +47,7 @@ typedef struct PtaVmObserver {
     void (*stopped)(void *opaque);
     void (*resumed)(void *opaque);
     void (*reset)(void *opaque, bool guest, const char *reason);    /* QEMU's ShutdownCause */
-    void (*powerdown)(void *opaque);                                 /* the button was pressed */
+    void (*powerdown)(void *opaque);                                /* the button was pressed */
     void (*shutdown)(void *opaque, bool guest, const char *reason); /* ShutdownCause */
     void (*panicked)(void *opaque, HaltAction action);
     /* Once a boot; `action` is what the policy makes of it, done right after. Lent. */
@@ -95,7 +95,7 @@ PtaPartition *pta_vm_partition(PtaVm *vm);
 const PtaBackendOps *pta_vm_backend(const PtaVm *vm);
 PtaMemory *pta_vm_memory(PtaVm *vm);
 PtaMmioManager *pta_vm_placement(PtaVm *vm);
-/* The devices, those of the description first, in its order. */
+/* The devices: the IOAPIC, those of the description in its order, the machine's own. */
 size_t pta_vm_n_devices(const PtaVm *vm);
 PtaDevice *pta_vm_device(PtaVm *vm, size_t i);
 PtaDevice *pta_vm_find_device(PtaVm *vm, const char *id);

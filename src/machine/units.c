@@ -71,8 +71,8 @@ bool pta_units_add(PtaUnits *units, const char *name, const char *const *depends
     }
     for (; depends && *depends; depends++) {
         if (!find(units, *depends, NULL)) {
-            return pta_throw(error, PTA_ERROR_GENERIC_ERROR, "unit \"%s\" depends on unknown \"%s\"",
-                             name, *depends);
+            return pta_throw(error, PTA_ERROR_GENERIC_ERROR,
+                             "unit \"%s\" depends on unknown \"%s\"", name, *depends);
         }
     }
     Unit *unit = g_new(Unit, 1);

@@ -158,6 +158,11 @@ struct PtaBackendVp {
 
 /* All that this build has, NULL-terminated, in the order in which `auto` tries them. */
 extern const PtaBackendOps *const pta_backends[];
+
+/* By name, or for "auto" by what the host has; logs one line that says which and why. Errors:
+ * UNSUPPORTED, HOST. MAIN. */
+const PtaBackendOps *pta_backend_choose(const char *name, GError **error);
+
 extern const PtaBackendOps pta_soft_backend;
 
 #endif

@@ -32,9 +32,6 @@ typedef struct PtaPartitionParams {
 PtaPartition *pta_partition_new(const PtaPartitionParams *params, GError **error);
 void pta_partition_free(PtaPartition *p);
 
-/* Picks by name, or for "auto" by what the host has; logs one line that says which and why. */
-const PtaBackendOps *pta_partition_choose_backend(const char *name, GError **error);
-
 void pta_partition_start(PtaPartition *p);
 void pta_partition_stop(PtaPartition *p);
 bool pta_partition_started(const PtaPartition *p); /* the unit, whether or not VPs run */
