@@ -153,6 +153,7 @@ static void entity_free(SchemaEntity *e)
     g_free(e->doc);
     g_free(e->since);
     g_free(e->manual);
+    json_decref(e->example);
     g_free(e->data_name);
     g_ptr_array_unref(e->members);
     g_ptr_array_unref(e->values);
@@ -448,8 +449,18 @@ static bool struct_load(Schema *schema, SchemaEntity *e, const SchemaNode *node,
                         GError **error)
 {
     const SchemaNode *members = want_key(node, what, "members", error);
-    return members && members_load(members, what, e->members, error) &&
-           get_string(node, what, "manual", &e->manual, error);
+    if (!members || !members_load(members, what, e->members, error) ||
+        !get_string(node, what, "manual", &e->manual, error)) {
+        return false;
+    }
+    const SchemaNode *example = schema_node_get(node, "example");
+    if (example) {
+        if (!e->manual) {
+            return schema_throw(error, example->pos, "%s: \"example\" without \"manual\"", what);
+        }
+        e->example = json_incref(example->json);
+    }
+    return true;
 }
 
 static bool enum_load(Schema *schema, SchemaEntity *e, const SchemaNode *node, const char *what,
@@ -652,7 +663,8 @@ static bool entity_load(Schema *schema, const SchemaNode *node, GError **error)
         LoadFn *load;
         const char *keys[12];
     } kinds[] = {
-        [SCHEMA_STRUCT] = { struct_load, { "struct", "since", "doc", "members", "manual" } },
+        [SCHEMA_STRUCT] = { struct_load,
+                            { "struct", "since", "doc", "members", "manual", "example" } },
         [SCHEMA_ENUM] = { enum_load, { "enum", "since", "doc", "values" } },
         [SCHEMA_UNION] = { union_load,
                            { "union", "since", "doc", "base", "discriminator", "discriminator-doc",
@@ -698,6 +710,7 @@ Schema *schema_load(const char *dir, const char *const *files, size_t n_files, G
     g_autoptr(Schema) schema = g_new0(Schema, 1);
     schema->entities = g_ptr_array_new_with_free_func((GDestroyNotify)entity_free);
     schema->by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    schema->date = "";
     for (size_t f = 0; f < n_files; f++) {
         g_autoptr(SchemaNode) root = schema_node_load(dir, files[f], error);
         if (!root) {

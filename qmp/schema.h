@@ -67,6 +67,7 @@ struct SchemaEntity {
     char *doc;
     char *since;
     char *manual;       /* struct: name of the manual page that describes it, or NULL */
+    json_t *example;    /* struct with a manual page: a value of it, or NULL */
     GPtrArray *members; /* SchemaMember: of a struct; the base of a union, its discriminator last */
     GPtrArray *values;  /* SchemaMember: of an enum */
     GPtrArray *branches; /* SchemaMember: of a union or alternate */
@@ -84,6 +85,7 @@ struct SchemaEntity {
 typedef struct Schema {
     GPtrArray *entities; /* owned; in the order of the files, what is implicit before its user */
     GHashTable *by_name; /* lent */
+    const char *date;    /* of the manual pages; set by the user of the model */
 } Schema;
 
 /* Loads and checks; the files make one schema. Each is opened below `dir` if that is not NULL. */

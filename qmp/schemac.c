@@ -58,13 +58,15 @@ static bool write_all(const Schema *schema, const char *dir, GError **error)
     return true;
 }
 
-static bool run(const char *in_dir, const char *out_dir, bool lock, char **files, GError **error)
+static bool run(const char *in_dir, const char *out_dir, const char *date, bool lock, char **files,
+                GError **error)
 {
     g_autoptr(Schema) schema =
         schema_load(in_dir, (const char *const *)files, g_strv_length(files), error);
     if (!schema) {
         return false;
     }
+    schema->date = date ? date : "";
     if (lock) {
         g_autofree char *text = gen_lock(schema);
         if (fputs(text, stdout) == EOF || fflush(stdout) == EOF) {
@@ -76,13 +78,14 @@ static bool run(const char *in_dir, const char *out_dir, bool lock, char **files
 
 int main(int argc, char **argv)
 {
-    g_autofree char *in_dir = NULL, *out_dir = NULL;
+    g_autofree char *in_dir = NULL, *out_dir = NULL, *date = NULL;
     gboolean lock = FALSE, check = FALSE;
     g_auto(GStrv) files = NULL;
     const GOptionEntry options[] = {
         { "directory", 'C', 0, G_OPTION_ARG_FILENAME, &in_dir, "Read the files below DIR", "DIR" },
         { "output", 'o', 0, G_OPTION_ARG_FILENAME, &out_dir, "Write C and manual pages into DIR",
           "DIR" },
+        { "date", 0, 0, G_OPTION_ARG_STRING, &date, "Date of the manual pages", "TEXT" },
         { "lock", 0, 0, G_OPTION_ARG_NONE, &lock,
           "Print the interface, one line for each thing that clients may rely on", NULL },
         { "check", 0, 0, G_OPTION_ARG_NONE, &check, "Only check the files", NULL },
@@ -97,12 +100,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "schemac: %s (see schemac --help)\n", error->message);
         return 2;
     }
-    if (!files || !(out_dir || lock || check)) {
-        fprintf(stderr,
-                "schemac: give files, and -o DIR, --lock or --check (see schemac --help)\n");
+    if (!files || !(out_dir || lock || check) || (out_dir && !date)) {
+        fprintf(
+            stderr,
+            "schemac: give files, and --lock, --check, or -o DIR with --date (see schemac --help)\n");
         return 2;
     }
-    if (!run(in_dir, out_dir, lock, files, &error)) {
+    if (!run(in_dir, out_dir, date, lock, files, &error)) {
         fprintf(stderr, "%s\n", error->message);
         return EXIT_FAILURE;
     }

@@ -8,6 +8,8 @@ SCHEMA = \
 	schema/devices.json \
 	schema/tree.json
 EXTRA_DIST += $(SCHEMA)
+# When the interface last changed: the date of its manual pages.
+SCHEMA_DATE = November 20, 2026
 
 # It is built without what instruments the rest for fuzzing: it runs while the rest is built.
 if BUILD_SCHEMAC
@@ -45,8 +47,9 @@ schema_manuals = \
 schema_made = $(schema_headers) $(schema_sources) $(schema_manuals)
 
 # Files that did not change keep their time, so the stamp stands for all of them.
-qmp/gen.stamp: $(SCHEMA) $(schemac_program)
-	$(AM_V_GEN)$(MKDIR_P) qmp/gen && $(SCHEMAC) -C $(srcdir) -o qmp/gen $(SCHEMA) && : > $@
+qmp/gen.stamp: $(SCHEMA) qmp/schemac.mk $(schemac_program)
+	$(AM_V_GEN)$(MKDIR_P) qmp/gen && $(SCHEMAC) -C $(srcdir) -o qmp/gen \
+		--date '$(SCHEMA_DATE)' $(SCHEMA) && : > $@
 $(schema_made): qmp/gen.stamp
 	@test -f $@ || rm -f qmp/gen.stamp
 	@test -f $@ || $(MAKE) $(AM_MAKEFLAGS) qmp/gen.stamp
