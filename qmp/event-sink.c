@@ -124,8 +124,8 @@ const char *pta_event_text(PtaEventSink *sink, uint64_t seq, PtaEventDialect dia
         return NULL;
     }
     if (!slot->text[dialect]) {
-        json_t *message = dialect == PTA_EVENT_QMP ? pta_event_to_json(&slot->event)
-                                                   : to_jsonrpc(&slot->event);
+        json_t *message =
+            dialect == PTA_EVENT_QMP ? pta_event_to_json(&slot->event) : to_jsonrpc(&slot->event);
         slot->text[dialect] = json_dumps(message, JSON_ENSURE_ASCII);
         json_decref(message);
     }

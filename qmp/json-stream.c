@@ -174,9 +174,9 @@ static bool message_byte(PtaJsonStream *s, char c, PtaJsonItem *item)
         if (c == ' ' || c == '\t' || c == '\r' || c == '\n') {
             return true;
         }
-        if (!is_scalar_byte(c) && !strchr("{[\"'", c)) {
-            refuse(s, SKIP_LINE, item,
-                   g_ascii_isprint(c) ? "stray '%c'" : "stray byte 0x%02x", (unsigned char)c);
+        if (!is_scalar_byte(c) && c != '{' && c != '[' && c != '"' && c != '\'') {
+            refuse(s, SKIP_LINE, item, g_ascii_isprint(c) ? "stray '%c'" : "stray byte 0x%02x",
+                   (unsigned char)c);
             return true;
         }
         s->state = is_scalar_byte(c) ? SCALAR : INSIDE;

@@ -36,8 +36,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaJsonStream, pta_json_stream_free)
 
 /* What a stretch of bytes ended in: nothing (both NULL), a value, or an error. */
 typedef struct PtaJsonItem {
-    json_t *value; /* the caller's reference */
-    char *error;   /* the caller's; a sentence for a person */
+    json_t *value;   /* the caller's reference */
+    char *error;     /* the caller's; a sentence for a person */
     bool is_jsonrpc; /* of an error: the refused text names "jsonrpc" */
 } PtaJsonItem;
 

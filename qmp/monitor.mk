@@ -1,4 +1,26 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 libpartita_a_SOURCES += \
 	qmp/event-sink.c qmp/event-sink.h \
-	qmp/json-stream.c qmp/json-stream.h
+	qmp/json-stream.c qmp/json-stream.h \
+	qmp/monitor.c qmp/monitor.h \
+	qmp/session.c qmp/session.h qmp/session-private.h \
+	qmp/session-jsonrpc.c qmp/session-qmp.c
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-json-stream
+tests_unit_test_json_stream_SOURCES = tests/unit/test-json-stream.c
+tests_unit_test_json_stream_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_json_stream_LDADD = $(unit_libs)
+TESTS += tests/unit/test-json-stream
+check_PROGRAMS += tests/unit/test-session
+tests_unit_test_session_SOURCES = tests/unit/test-session.c tests/monitor/fake.c tests/monitor/fake.h
+tests_unit_test_session_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_session_LDADD = $(unit_libs)
+TESTS += tests/unit/test-session
+endif
+EXTRA_DIST += \
+	tests/monitor/jsonrpc.session \
+	tests/monitor/mixed.session \
+	tests/monitor/oob.session \
+	tests/monitor/qmp.session \
+	tests/monitor/replay.session

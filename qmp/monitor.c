@@ -1,0 +1,384 @@
+/* Sockets of the monitor: listening, reading, writing; what is said on them is in session.c. MAIN. */
+#include "config.h"
+
+#include "qmp/monitor.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define READ_SIZE       (16 * PTA_KIB)
+#define MESSAGES_A_TURN 64
+#define ACCEPTS_A_TURN  16
+#define ACCEPT_PAUSE_US (200 * 1000) /* after the host ran out of descriptors */
+#define LISTEN_BACKLOG  64
+
+typedef struct Client {
+    PtaMonitor *monitor;
+    PtaSession *session;
+    GSource *source;
+    gpointer tag;
+    GIOCondition watched;
+    int fd;
+    size_t in_next; /* what of in has not been worked on */
+    size_t in_len;
+    bool ended;    /* it will send nothing more */
+    bool finished; /* and the session knows */
+    bool gone;     /* it cannot be written to */
+    char in[READ_SIZE];
+} Client;
+
+typedef struct Listener {
+    PtaMonitor *monitor;
+    GSource *source;
+    gpointer tag;
+    int fd;
+    char *path;
+    dev_t dev; /* of the socket that bind() made: it alone is removed at the end */
+    ino_t ino;
+} Listener;
+
+struct PtaMonitor {
+    const PtaSessionEnv *env;
+    unsigned max_clients;
+    GPtrArray *clients;
+    GPtrArray *listeners;
+};
+
+/* A source that only knows its owner; g_source_set_callback() says who that is. */
+static gboolean source_dispatch(GSource *source, GSourceFunc callback, gpointer data)
+{
+    return callback(data);
+}
+
+static GSource *source_new(GSourceFunc callback, void *owner, int fd, gpointer *tag)
+{
+    static GSourceFuncs funcs = { .dispatch = source_dispatch };
+    GSource *source = g_source_new(&funcs, sizeof(GSource));
+    g_source_set_callback(source, callback, owner, NULL);
+    *tag = g_source_add_unix_fd(source, fd, G_IO_IN);
+    g_source_attach(source, NULL);
+    return source;
+}
+
+/* ---- clients ---- */
+
+static void client_free(gpointer data)
+{
+    Client *c = data;
+    g_source_destroy(c->source);
+    g_source_unref(c->source);
+    pta_session_free(c->session);
+    pta_close(c->fd);
+    g_free(c);
+}
+
+static void client_gone(Client *c)
+{
+    c->gone = true;
+    pta_session_discard_output(c->session);
+}
+
+/* Sends what the socket takes. */
+static void client_write(Client *c)
+{
+    size_t len;
+    const char *text;
+    while (text = pta_session_output(c->session, &len), len > 0) {
+        ssize_t n = send(c->fd, text, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n >= 0) {
+            pta_session_sent(c->session, (size_t)n);
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            break;
+        } else if (errno != EINTR) {
+            client_gone(c);
+        }
+    }
+}
+
+static bool client_has_output(const Client *c)
+{
+    size_t len;
+    pta_session_output(c->session, &len);
+    return len > 0;
+}
+
+static void client_read(Client *c)
+{
+    ssize_t n = recv(c->fd, c->in, sizeof(c->in), MSG_DONTWAIT);
+    c->in_next = 0;
+    c->in_len = 0;
+    if (n > 0) {
+        c->in_len = (size_t)n;
+    } else if (n == 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) {
+        c->ended = true;
+    }
+}
+
+static void client_work(Client *c)
+{
+    unsigned budget = MESSAGES_A_TURN;
+    c->in_next += pta_session_feed(c->session, c->in + c->in_next, c->in_len - c->in_next, &budget);
+    if (c->ended && !c->finished && c->in_next == c->in_len && pta_session_is_idle(c->session)) {
+        c->finished = true;
+        pta_session_finish(c->session);
+    }
+    pta_session_add_events(c->session);
+}
+
+static bool client_may_read(const Client *c)
+{
+    return !c->ended && c->in_next == c->in_len && pta_session_has_room(c->session) &&
+           pta_session_is_idle(c->session);
+}
+
+static bool client_has_work(const Client *c)
+{
+    return pta_session_has_room(c->session) &&
+           (c->in_next < c->in_len || pta_session_has_work(c->session) ||
+            pta_session_wants_events(c->session) || (c->ended && !c->finished));
+}
+
+/* Waits for what can happen next, or comes back at once if there is work. */
+static void client_watch(Client *c)
+{
+    GIOCondition want = client_may_read(c) ? G_IO_IN : 0;
+    if (client_has_output(c)) {
+        want |= G_IO_OUT;
+    }
+    if (want != c->watched) {
+        c->watched = want;
+        g_source_modify_unix_fd(c->source, c->tag, want);
+    }
+    if (client_has_work(c)) {
+        g_source_set_ready_time(c->source, 0);
+    }
+}
+
+static gboolean client_dispatch(gpointer data)
+{
+    Client *c = data;
+    GIOCondition ready = g_source_query_unix_fd(c->source, c->tag);
+    if (g_source_get_ready_time(c->source) >= 0) {
+        g_source_set_ready_time(c->source, -1);
+    }
+    if (ready & (G_IO_ERR | G_IO_HUP) && !c->gone) {
+        client_gone(c); /* both directions are closed; what it sent before is still read */
+    }
+    client_write(c);
+    if (ready & (G_IO_IN | G_IO_HUP | G_IO_ERR) && client_may_read(c)) {
+        client_read(c);
+    }
+    client_work(c);
+    client_write(c);
+    if (c->finished && !client_has_output(c)) {
+        g_ptr_array_remove_fast(c->monitor->clients, c); /* frees it */
+        return G_SOURCE_REMOVE;
+    }
+    client_watch(c);
+    return G_SOURCE_CONTINUE;
+}
+
+static void refuse_client(int fd)
+{
+    static const char text[] =
+        "{\"error\": {\"class\": \"GenericError\", \"desc\": \"too many clients\"}}\r\n";
+    ssize_t n = send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n; /* it is hung up on in any case */
+    pta_close(fd);
+}
+
+void pta_monitor_add_client(PtaMonitor *monitor, int fd)
+{
+    pta_assert_main();
+    if (monitor->clients->len >= monitor->max_clients) {
+        refuse_client(fd);
+        return;
+    }
+    Client *c = g_new0(Client, 1);
+    c->monitor = monitor;
+    c->fd = fd;
+    c->session = pta_session_new(monitor->env);
+    c->source = source_new(client_dispatch, c, fd, &c->tag);
+    c->watched = G_IO_IN;
+    g_ptr_array_add(monitor->clients, c);
+    client_write(c);
+    client_watch(c);
+}
+
+unsigned pta_monitor_n_clients(const PtaMonitor *monitor)
+{
+    return monitor->clients->len;
+}
+
+/* There is a new event: each client takes it in its own turn, since this is called from the middle
+ * of whatever made the event. */
+static void on_event(void *opaque)
+{
+    PtaMonitor *monitor = opaque;
+    for (unsigned i = 0; i < monitor->clients->len; i++) {
+        Client *c = g_ptr_array_index(monitor->clients, i);
+        if (pta_session_wants_events(c->session) && pta_session_has_room(c->session)) {
+            g_source_set_ready_time(c->source, 0);
+        }
+    }
+}
+
+/* ---- listeners ---- */
+
+static gboolean listener_dispatch(gpointer data)
+{
+    Listener *l = data;
+    if (g_source_get_ready_time(l->source) >= 0) { /* the pause is over */
+        g_source_set_ready_time(l->source, -1);
+        g_source_modify_unix_fd(l->source, l->tag, G_IO_IN);
+    }
+    for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
+        int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            pta_monitor_add_client(l->monitor, fd);
+            continue;
+        }
+        if (errno == EINTR || errno == ECONNABORTED) {
+            continue;
+        }
+        if (errno != EAGAIN && errno != EWOULDBLOCK) {
+            g_warning("%s: cannot accept a client: %s", l->path, g_strerror(errno));
+            g_source_modify_unix_fd(l->source, l->tag, 0);
+            g_source_set_ready_time(l->source, g_get_monotonic_time() + ACCEPT_PAUSE_US);
+        }
+        break;
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+static void listener_free(gpointer data)
+{
+    Listener *l = data;
+    if (l->source) {
+        g_source_destroy(l->source);
+        g_source_unref(l->source);
+    }
+    struct stat st;
+    if (l->ino && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino) {
+        unlink(l->path);
+    }
+    pta_close(l->fd);
+    g_free(l->path);
+    g_free(l);
+}
+
+/* Makes way for a socket at addr: removes one that nobody listens on. */
+static bool remove_stale(const struct sockaddr_un *addr, GError **error)
+{
+    struct stat st;
+    if (lstat(addr->sun_path, &st) < 0) {
+        return errno == ENOENT ||
+               pta_throw_errno(error, errno, "%s: cannot look at it", addr->sun_path);
+    }
+    if (!S_ISSOCK(st.st_mode)) {
+        return pta_throw(error, PTA_ERROR_HOST, "%s: exists and is not a socket", addr->sun_path);
+    }
+    pta_autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return pta_throw_errno(error, errno, "cannot make a socket");
+    }
+    if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN) {
+        return pta_throw(error, PTA_ERROR_HOST, "%s: another process listens on it",
+                         addr->sun_path);
+    }
+    if (errno != ECONNREFUSED) {
+        return pta_throw_errno(error, errno, "%s: cannot tell whether it is in use",
+                               addr->sun_path);
+    }
+    if (unlink(addr->sun_path) < 0 && errno != ENOENT) {
+        return pta_throw_errno(error, errno, "%s: cannot remove the old socket", addr->sun_path);
+    }
+    return true;
+}
+
+/* Returns the descriptor, or -1. */
+static int bind_socket(const char *path, GError **error)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    if (*path == '\0' || strlen(path) >= sizeof(addr.sun_path)) {
+        pta_throw(error, PTA_ERROR_HOST,
+                  "'%s': the path of a socket has 1 to %zu bytes, this one has %zu", path,
+                  sizeof(addr.sun_path) - 1, strlen(path));
+        return -1;
+    }
+    strcpy(addr.sun_path, path);
+    if (!remove_stale(&addr, error)) {
+        return -1;
+    }
+    pta_autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        pta_throw_errno(error, errno, "cannot make a socket");
+        return -1;
+    }
+    /* Linux gives the file the mode of the socket, so it is never open to others; and until
+     * listen() nobody can connect. */
+    if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        pta_throw_errno(error, errno, "%s: cannot bind a socket", path);
+        return -1;
+    }
+    return g_steal_fd(&fd);
+}
+
+bool pta_monitor_listen(PtaMonitor *monitor, const char *path, GError **error)
+{
+    pta_assert_main();
+    int fd = bind_socket(path, error);
+    if (fd < 0) {
+        return false;
+    }
+    Listener *l = g_new0(Listener, 1);
+    l->monitor = monitor;
+    l->fd = fd;
+    l->path = g_strdup(path);
+    struct stat st;
+    if (lstat(path, &st) < 0 || chmod(path, 0600) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
+        pta_throw_errno(error, errno, "%s: cannot listen", path);
+        listener_free(l);
+        return false;
+    }
+    l->dev = st.st_dev;
+    l->ino = st.st_ino;
+    l->source = source_new(listener_dispatch, l, fd, &l->tag);
+    g_ptr_array_add(monitor->listeners, l);
+    return true;
+}
+
+/* ---- the monitor ---- */
+
+PtaMonitor *pta_monitor_new(const PtaSessionEnv *env, unsigned max_clients)
+{
+    pta_assert_main();
+    PtaMonitor *monitor = g_new0(PtaMonitor, 1);
+    monitor->env = env;
+    monitor->max_clients = max_clients ? max_clients : PTA_MONITOR_MAX_CLIENTS;
+    monitor->clients = g_ptr_array_new_with_free_func(client_free);
+    monitor->listeners = g_ptr_array_new_with_free_func(listener_free);
+    pta_event_sink_subscribe(env->sink, on_event, monitor);
+    return monitor;
+}
+
+void pta_monitor_free(PtaMonitor *monitor)
+{
+    if (!monitor) {
+        return;
+    }
+    pta_event_sink_unsubscribe(monitor->env->sink, monitor);
+    g_ptr_array_unref(monitor->listeners);
+    for (unsigned i = 0; i < monitor->clients->len; i++) {
+        Client *c = g_ptr_array_index(monitor->clients, i);
+        pta_session_add_events(c->session);
+        client_write(c);
+    }
+    g_ptr_array_unref(monitor->clients);
+    g_free(monitor);
+}

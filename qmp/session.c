@@ -1,0 +1,338 @@
+/* A client's conversation: which dialect, in what order, what waits. The dialects themselves are in
+ * session-qmp.c and session-jsonrpc.c. MAIN. */
+#include "config.h"
+
+#include "qmp/session-private.h"
+
+#include <string.h>
+
+#define OUT_SIZE      1024
+#define OUT_KEEP_SIZE (256 * PTA_KIB) /* a larger buffer is given back once it is empty */
+
+PtaSession *pta_session_new(const PtaSessionEnv *env)
+{
+    PtaSession *s = g_new0(PtaSession, 1);
+    s->env = env;
+    s->out = g_string_sized_new(OUT_SIZE);
+    s->stream = pta_json_stream_new();
+    session_qmp_greet(s);
+    return s;
+}
+
+static void item_clear(PtaJsonItem *item)
+{
+    json_decref(item->value);
+    g_free(item->error);
+    *item = (PtaJsonItem){};
+}
+
+void pta_session_free(PtaSession *s)
+{
+    if (!s) {
+        return;
+    }
+    pta_json_stream_free(s->stream);
+    json_decref(s->batch);
+    g_string_free(s->out, TRUE);
+    g_free(s);
+}
+
+static bool has_room(const PtaSession *s)
+{
+    return s->mute || s->out->len - s->sent < PTA_SESSION_OUT_MARK;
+}
+
+static void put(PtaSession *s, const char *text)
+{
+    if (!s->mute) {
+        g_string_append(s->out, text);
+    }
+}
+
+static int append_bytes(const char *buffer, size_t size, void *data)
+{
+    g_string_append_len(data, buffer, (gssize)size);
+    return 0;
+}
+
+void session_append_json(GString *text, const json_t *value)
+{
+    int failed = json_dump_callback(value, append_bytes, text, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    g_assert(failed == 0); /* memory is never short and every value has been valid */
+}
+
+json_t *session_string(const char *text)
+{
+    json_t *string = json_string(text);
+    if (!string) { /* a file name, say */
+        g_autofree char *valid = g_utf8_make_valid(text, -1);
+        string = json_string(valid);
+    }
+    return string;
+}
+
+/* ---- output ---- */
+
+const char *pta_session_output(const PtaSession *s, size_t *len)
+{
+    *len = s->out->len - s->sent;
+    return s->out->str + s->sent;
+}
+
+void pta_session_sent(PtaSession *s, size_t n)
+{
+    g_assert(n <= s->out->len - s->sent);
+    s->sent += n;
+    if (s->sent == s->out->len && s->out->allocated_len > OUT_KEEP_SIZE) {
+        g_string_free(s->out, TRUE);
+        s->out = g_string_sized_new(OUT_SIZE);
+        s->sent = 0;
+    } else if (s->sent > s->out->len / 2) { /* moves each byte once at most */
+        g_string_erase(s->out, 0, (gssize)s->sent);
+        s->sent = 0;
+    }
+}
+
+void session_begin_events(PtaSession *s, PtaEventDialect dialect)
+{
+    if (!s->wants_events) {
+        s->wants_events = true;
+        s->event_dialect = dialect;
+        s->next_event = pta_event_sink_last(s->env->sink) + 1;
+    }
+}
+
+bool pta_session_wants_events(const PtaSession *s)
+{
+    return s->wants_events && s->next_event <= pta_event_sink_last(s->env->sink);
+}
+
+/* A note for this client alone: it is no event of the machine, so it has no number. */
+static void put_events_lost(PtaSession *s, uint64_t count)
+{
+    int64_t now = g_get_real_time();
+    g_autofree char *data = g_strdup_printf("\"data\": {\"count\": %" G_GUINT64_FORMAT
+                                            ", \"last\": %" G_GUINT64_FORMAT "}",
+                                            count, s->next_event - 1);
+    g_autofree char *timestamp =
+        g_strdup_printf("\"timestamp\": {\"seconds\": %" G_GINT64_FORMAT ", \"microseconds\": %d}",
+                        now / G_USEC_PER_SEC, (int)(now % G_USEC_PER_SEC));
+    g_autofree char *text =
+        s->event_dialect == PTA_EVENT_QMP
+            ? g_strdup_printf("{%s, \"event\": \"EVENTS_LOST\", %s}\r\n", timestamp, data)
+            : g_strdup_printf("{\"jsonrpc\": \"2.0\", \"method\": \"EVENTS_LOST\", "
+                              "\"params\": {%s, %s}}\r\n",
+                              data, timestamp);
+    put(s, text);
+}
+
+void pta_session_add_events(PtaSession *s)
+{
+    if (s->batch_opened) {
+        return; /* an array of replies cannot be interrupted */
+    }
+    while (has_room(s) && pta_session_wants_events(s)) {
+        uint64_t first = pta_event_sink_first(s->env->sink);
+        if (s->next_event < first) {
+            uint64_t count = first - s->next_event;
+            s->next_event = first;
+            put_events_lost(s, count);
+        }
+        put(s, pta_event_text(s->env->sink, s->next_event, s->event_dialect));
+        put(s, "\r\n");
+        s->next_event++;
+    }
+}
+
+/* Events that led to a reply come before it, as in QEMU: STOP, then the return of `stop`. */
+void session_reply(PtaSession *s, GString *text)
+{
+    if (s->batch) {
+        put(s, s->batch_opened ? ", " : "[");
+        put(s, text->str);
+        s->batch_opened = true;
+    } else {
+        pta_session_add_events(s);
+        put(s, text->str);
+        put(s, "\r\n");
+    }
+    g_string_free(text, TRUE);
+}
+
+/* ---- input ---- */
+
+static void take_error(PtaSession *s, const PtaJsonItem *item)
+{
+    if (s->speaks_jsonrpc || (!s->negotiated && item->is_jsonrpc)) {
+        session_jsonrpc_parse_error(s, item->error);
+    } else {
+        session_qmp_error(s, NULL, "GenericError", item->error);
+    }
+}
+
+static void take_value(PtaSession *s, json_t *value)
+{
+    s->speaks_jsonrpc = json_is_array(value) || json_object_get(value, "jsonrpc");
+    if (!s->speaks_jsonrpc) {
+        session_qmp_message(s, value);
+    } else if (json_is_array(value) && json_array_size(value) > 0) {
+        s->batch = json_incref(value);
+        s->batch_next = 0;
+    } else {
+        session_jsonrpc_message(s, value);
+    }
+}
+
+static void take_item(PtaSession *s, PtaJsonItem *item)
+{
+    if (item->error) {
+        take_error(s, item);
+    } else {
+        take_value(s, item->value);
+    }
+    item_clear(item);
+}
+
+static void batch_step(PtaSession *s)
+{
+    if (s->batch_next < json_array_size(s->batch)) {
+        session_jsonrpc_message(s, json_array_get(s->batch, s->batch_next++));
+        return;
+    }
+    if (s->batch_opened) {
+        put(s, "]\r\n"); /* nothing at all if it was made of notifications */
+    }
+    json_decref(s->batch);
+    s->batch = NULL;
+    s->batch_opened = false;
+}
+
+bool pta_session_has_work(const PtaSession *s)
+{
+    return s->batch && has_room(s);
+}
+
+bool pta_session_is_idle(const PtaSession *s)
+{
+    return !s->batch;
+}
+
+bool pta_session_has_room(const PtaSession *s)
+{
+    return has_room(s);
+}
+
+size_t pta_session_feed(PtaSession *s, const char *bytes, size_t len, unsigned *budget)
+{
+    size_t taken = 0;
+    while (*budget > 0 && has_room(s)) {
+        if (s->batch) {
+            batch_step(s);
+            (*budget)--;
+            continue;
+        }
+        if (taken == len) {
+            break;
+        }
+        PtaJsonItem item;
+        taken += pta_json_stream_feed(s->stream, bytes + taken, len - taken, &item);
+        if (item.value || item.error) {
+            take_item(s, &item);
+            (*budget)--;
+        }
+    }
+    return taken;
+}
+
+void pta_session_finish(PtaSession *s)
+{
+    PtaJsonItem item;
+    pta_json_stream_finish(s->stream, &item);
+    if (item.value || item.error) {
+        take_item(s, &item);
+    }
+}
+
+void pta_session_discard_output(PtaSession *s)
+{
+    s->mute = true;
+    s->sent = 0;
+    g_string_truncate(s->out, 0);
+}
+
+/* ---- commands, the same for both dialects ---- */
+
+static bool run_capabilities(PtaSession *s, json_t *args, GError **error)
+{
+    bool oob = false;
+    const char *key;
+    json_t *value;
+    json_object_foreach(args, key, value)
+    {
+        if (strcmp(key, "enable") != 0) {
+            return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION, "Parameter '%s' is unexpected", key);
+        }
+        if (!json_is_array(value)) {
+            return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
+                             "Invalid parameter type for 'enable', expected: array");
+        }
+        size_t i;
+        json_t *name;
+        json_array_foreach(value, i, name)
+        {
+            if (!json_is_string(name) || strcmp(json_string_value(name), "oob") != 0) {
+                g_autofree char *found = json_dumps(name, JSON_ENCODE_ANY);
+                return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
+                                 "Parameter 'enable[%zu]' does not accept value %s", i, found);
+            }
+            oob = true;
+        }
+    }
+    s->negotiated = true;
+    s->oob = oob;
+    session_begin_events(s, PTA_EVENT_QMP);
+    return true;
+}
+
+static bool run_replay(PtaSession *s, json_t *args, json_t **ret, GError **error)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(args, key, value)
+    {
+        if (strcmp(key, "since") != 0) {
+            return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION, "Parameter '%s' is unexpected", key);
+        }
+    }
+    json_t *since = json_object_get(args, "since");
+    if (!since) {
+        return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION, "Parameter 'since' is missing");
+    }
+    if (!json_is_integer(since) || json_integer_value(since) < 0) {
+        return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
+                         "Invalid parameter type for 'since', expected: unsigned integer");
+    }
+    *ret = pta_event_sink_replay(s->env->sink, (uint64_t)json_integer_value(since));
+    return true;
+}
+
+bool session_run(PtaSession *s, const PtaQmpCommand *command, json_t *args, json_t **ret,
+                 GError **error)
+{
+    PTA_TRACE(PTA_TRACE_MONITOR, "command %s", command->name);
+    bool ok;
+    if (command->dispatch) {
+        ok = command->dispatch(s->env->vm, args, ret, error);
+    } else if (strcmp(command->name, "qmp_capabilities") == 0) {
+        ok = run_capabilities(s, args, error);
+    } else if (strcmp(command->name, "events-replay") == 0) {
+        ok = run_replay(s, args, ret, error);
+    } else {
+        g_assert_not_reached(); /* the schema says that the server has it */
+    }
+    g_assert(ok || !error || *error);
+    if (ok && !*ret) {
+        *ret = json_object();
+    }
+    return ok;
+}
