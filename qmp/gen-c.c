@@ -540,7 +540,7 @@ char *gen_commands_c(const Schema *schema)
                              "const char *name, GError **error)\n{\n"
                              "    json_t *args = json ? json_incref(json) : json_object();\n"
                              "    void *value = pta_marshal_parse(type, args, name, "
-                             "PTA_ERROR_GENERIC_ERROR, error);\n"
+                             "PTA_ERROR_BAD_DESCRIPTION, error);\n"
                              "    json_decref(args);\n"
                              "    return value;\n}\n\n");
     }
@@ -549,7 +549,7 @@ char *gen_commands_c(const Schema *schema)
             out, "static bool no_args(json_t *json, const char *name, GError **error)\n{\n"
                  "    static const PtaTypeDesc none = { .kind = PTA_KIND_STRUCT, .size = 1 };\n"
                  "    void *value = json ? pta_marshal_parse(&none, json, name, "
-                 "PTA_ERROR_GENERIC_ERROR, error) : NULL;\n"
+                 "PTA_ERROR_BAD_DESCRIPTION, error) : NULL;\n"
                  "    pta_marshal_free(&none, value);\n"
                  "    return !json || value;\n}\n\n");
     }

@@ -262,75 +262,52 @@ void pta_session_discard_output(PtaSession *s)
 
 /* ---- commands, the same for both dialects ---- */
 
-static bool run_capabilities(PtaSession *s, json_t *args, GError **error)
+static bool run_capabilities(PtaSession *s, json_t *json, GError **error)
 {
-    bool oob = false;
-    const char *key;
-    json_t *value;
-    json_object_foreach(args, key, value)
-    {
-        if (strcmp(key, "enable") != 0) {
-            return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION, "Parameter '%s' is unexpected", key);
-        }
-        if (!json_is_array(value)) {
-            return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
-                             "Invalid parameter type for 'enable', expected: array");
-        }
-        size_t i;
-        json_t *name;
-        json_array_foreach(value, i, name)
-        {
-            if (!json_is_string(name) || strcmp(json_string_value(name), "oob") != 0) {
-                g_autofree char *found = json_dumps(name, JSON_ENCODE_ANY);
-                return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
-                                 "Parameter 'enable[%zu]' does not accept value %s", i, found);
-            }
-            oob = true;
-        }
+    g_autoptr(QmpCapabilitiesArgs) args =
+        qmp_capabilities_args_from_json(json, "qmp_capabilities", error);
+    if (!args) {
+        return false;
     }
     s->negotiated = true;
-    s->oob = oob;
+    s->oob = args->n_enable > 0; /* there is but one */
     session_begin_events(s, PTA_EVENT_QMP);
     return true;
 }
 
-static bool run_replay(PtaSession *s, json_t *args, json_t **ret, GError **error)
+static bool run_replay(PtaSession *s, json_t *json, json_t **ret, GError **error)
 {
-    const char *key;
-    json_t *value;
-    json_object_foreach(args, key, value)
-    {
-        if (strcmp(key, "since") != 0) {
-            return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION, "Parameter '%s' is unexpected", key);
-        }
+    g_autoptr(EventsReplayArgs) args = events_replay_args_from_json(json, "events-replay", error);
+    if (!args) {
+        return false;
     }
-    json_t *since = json_object_get(args, "since");
-    if (!since) {
-        return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION, "Parameter 'since' is missing");
-    }
-    if (!json_is_integer(since) || json_integer_value(since) < 0) {
-        return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
-                         "Invalid parameter type for 'since', expected: unsigned integer");
-    }
-    *ret = pta_event_sink_replay(s->env->sink, (uint64_t)json_integer_value(since));
+    *ret = pta_event_sink_replay(s->env->sink, args->since);
     return true;
+}
+
+/* What the schema leaves to the server, because it is about the session. */
+static bool run_here(PtaSession *s, const char *name, json_t *args, json_t **ret, GError **error)
+{
+    json_t *json = args ? json_incref(args) : json_object();
+    bool ok;
+    if (strcmp(name, "qmp_capabilities") == 0) {
+        ok = run_capabilities(s, json, error);
+    } else if (strcmp(name, "events-replay") == 0) {
+        ok = run_replay(s, json, ret, error);
+    } else {
+        g_assert_not_reached();
+    }
+    json_decref(json);
+    return ok;
 }
 
 bool session_run(PtaSession *s, const PtaQmpCommand *command, json_t *args, json_t **ret,
                  GError **error)
 {
     PTA_TRACE(PTA_TRACE_MONITOR, "command %s", command->name);
-    bool ok;
-    if (command->dispatch) {
-        ok = command->dispatch(s->env->vm, args, ret, error);
-    } else if (strcmp(command->name, "qmp_capabilities") == 0) {
-        ok = run_capabilities(s, args, error);
-    } else if (strcmp(command->name, "events-replay") == 0) {
-        ok = run_replay(s, args, ret, error);
-    } else {
-        g_assert_not_reached(); /* the schema says that the server has it */
-    }
-    g_assert(ok || !error || *error);
+    bool ok = command->dispatch ? command->dispatch(s->env->vm, args, ret, error)
+                                : run_here(s, command->name, args, ret, error);
+    g_assert(ok || *error);
     if (ok && !*ret) {
         *ret = json_object();
     }

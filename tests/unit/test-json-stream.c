@@ -66,7 +66,8 @@ static const struct {
     { " \t\r\n", "" },
     { "{}", "{}\n" },
     { "{}{}[]\n\n[1,2]", "{}\n{}\n[]\n[1,2]\n" },
-    { "{\"a\": [1, {\"b\": \"}]{[\\\"\\\\\"}], \"c\": null}\r\n", "{\"a\":[1,{\"b\":\"}]{[\\\"\\\\\"}],\"c\":null}\n" },
+    { "{\"a\": [1, {\"b\": \"}]{[\\\"\\\\\"}], \"c\": null}\r\n",
+      "{\"a\":[1,{\"b\":\"}]{[\\\"\\\\\"}],\"c\":null}\n" },
     { "{\n  \"a\":\n1\n}\n", "{\"a\":1}\n" },
     /* scalars: complete for JSON, the monitor refuses them by itself */
     { "1 -2.5e3 true null \"x\"\n", "1\n-2500.0\ntrue\nnull\n\"x\"\n" },
@@ -88,9 +89,11 @@ static const struct {
     { "{\"a\":1,\"a\":2}{}", "!duplicate object key near '\"a\"' (byte 10 of the message)\n{}\n" },
     { "{\"jsonrpc\":x}{}", "!rpc invalid token near 'x' (byte 12 of the message)\n{}\n" },
     { "[\"\xc3\x28\"]{}", "!unable to decode byte 0xc3 near '\"' (byte 2 of the message)\n{}\n" },
-    { "[9223372036854775808]{}", "!too big integer near '9223372036854775808' (byte 20 of the message)\n{}\n" },
+    { "[9223372036854775808]{}",
+      "!too big integer near '9223372036854775808' (byte 20 of the message)\n{}\n" },
     /* structure lost: only a line that begins a message is one; what is inside never is */
-    { "{\"a\":]{\"quit\":1}}\n  {\"quit\":2}\n}\n{\"b\":1}", "!expected '}', found ']'\n{\"b\":1}\n" },
+    { "{\"a\":]{\"quit\":1}}\n  {\"quit\":2}\n}\n{\"b\":1}",
+      "!expected '}', found ']'\n{\"b\":1}\n" },
     { "[}\r\n\r\n[1]", "!expected ']', found '}'\n[1]\n" },
     { "{\"a\n{\"b\":1}", "!control character 0x0a in a string\n{\"b\":1}\n" },
     { "{\"a\r\n{\"b\":1}", "!control character 0x0d in a string\n{\"b\":1}\n" },
@@ -250,12 +253,9 @@ static void nul_is_no_text(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_chunking_gives_the_same),
-        cmocka_unit_test(one_case_after_the_other),
-        cmocka_unit_test(levels_are_limited),
-        cmocka_unit_test(size_is_limited),
-        cmocka_unit_test(white_space_has_no_limit),
-        cmocka_unit_test(nul_is_no_text),
+        cmocka_unit_test(any_chunking_gives_the_same), cmocka_unit_test(one_case_after_the_other),
+        cmocka_unit_test(levels_are_limited),          cmocka_unit_test(size_is_limited),
+        cmocka_unit_test(white_space_has_no_limit),    cmocka_unit_test(nul_is_no_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

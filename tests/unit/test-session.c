@@ -34,7 +34,8 @@ static void player_connect(Player *p)
 {
     if (p->by_socket) {
         int fds[2];
-        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds),
+                         0);
         p->monitor = pta_monitor_new(&p->env, 0);
         pta_monitor_add_client(p->monitor, fds[1]);
         p->fd = fds[0];
@@ -67,8 +68,7 @@ static void player_drain(Player *p)
         pta_session_sent(p->session, len);
         return;
     }
-    while (g_main_context_iteration(NULL, FALSE)) {
-    }
+    while (g_main_context_iteration(NULL, FALSE)) {}
     char buf[4096];
     ssize_t n;
     while (n = read(p->fd, buf, sizeof(buf)), n > 0) {
@@ -108,8 +108,8 @@ static GString *unescape(const char *text)
         } else if (*text == 'r') {
             g_string_append_c(bytes, '\r');
         } else if (*text == 'x') {
-            g_string_append_c(bytes, (char)(g_ascii_xdigit_value(text[1]) * 16 +
-                                            g_ascii_xdigit_value(text[2])));
+            g_string_append_c(
+                bytes, (char)(g_ascii_xdigit_value(text[1]) * 16 + g_ascii_xdigit_value(text[2])));
             text += 2;
         } else { /* one of JSON's, as it stands */
             g_string_append_c(bytes, '\\');
