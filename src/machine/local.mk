@@ -10,3 +10,11 @@ libpartita_a_SOURCES += \
 	src/machine/machine.h \
 	src/machine/units.c \
 	src/machine/units.h
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-units
+tests_unit_test_units_SOURCES = tests/unit/test-units.c tests/lib/cmocka-all.h
+tests_unit_test_units_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_units_LDADD = $(unit_libs)
+TESTS += tests/unit/test-units
+endif

@@ -6,3 +6,11 @@ libpartita_a_SOURCES += \
 	src/util/tsan.h \
 	src/util/util.c \
 	src/util/util.h
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-util
+tests_unit_test_util_SOURCES = tests/unit/test-util.c tests/lib/cmocka-all.h
+tests_unit_test_util_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_util_LDADD = $(unit_libs)
+TESTS += tests/unit/test-util
+endif
