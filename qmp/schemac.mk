@@ -62,3 +62,25 @@ libpartita_a_SOURCES += \
 	qmp/marshal.c \
 	qmp/marshal.h
 nodist_libpartita_a_SOURCES += $(schema_headers) $(schema_sources)
+
+# The parser of descriptions, with whatever comes.
+check_PROGRAMS += tests/fuzz/fuzz-machine-config
+tests_fuzz_fuzz_machine_config_SOURCES = tests/fuzz/fuzz-machine-config.c
+tests_fuzz_fuzz_machine_config_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_machine_config_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_machine_config_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-machine-config
+endif
+EXTRA_DIST += \
+	tests/fuzz/corpus/machine-config/all.json \
+	tests/fuzz/corpus/machine-config/big-size.json \
+	tests/fuzz/corpus/machine-config/cut.json \
+	tests/fuzz/corpus/machine-config/deep.json \
+	tests/fuzz/corpus/machine-config/duplicate-id.json \
+	tests/fuzz/corpus/machine-config/issue.json \
+	tests/fuzz/corpus/machine-config/long.json \
+	tests/fuzz/corpus/machine-config/negative.json \
+	tests/fuzz/corpus/machine-config/no-type.json \
+	tests/fuzz/corpus/machine-config/odd-keys.json \
+	tests/fuzz/corpus/machine-config/smallest.json
