@@ -6,8 +6,11 @@ libpartita_a_SOURCES += \
 	src/machine/config-check.c \
 	src/machine/io-thread.c \
 	src/machine/io-thread.h \
+	src/machine/machine-build.c \
+	src/machine/machine-private.h \
 	src/machine/machine.c \
 	src/machine/machine.h \
+	src/machine/platform.c \
 	src/machine/units.c \
 	src/machine/units.h
 

@@ -1,0 +1,185 @@
+/* What VPs and devices ask of the machine. VP threads and I/O threads: nothing here changes the machine,
+ * it reads what is constant and posts what it is told. */
+#include "config.h"
+
+#define G_LOG_DOMAIN "machine"
+
+#include "src/machine/machine-private.h"
+
+#include "devices/ioapic.h"
+
+#include <inttypes.h>
+
+/* ---- what VPs ask for; VP threads ---- */
+
+static uint64_t platform_mmio_read(void *opaque, uint64_t gpa, unsigned size)
+{
+    PtaVm *vm = opaque;
+    uint64_t value;
+    if (!pta_bus_read(vm->mmio, gpa, size, &value)) {
+        value = UINT64_MAX;
+    }
+    PTA_TRACE(PTA_TRACE_MMIO, "read 0x%" PRIx64 "/%u = 0x%" PRIx64 "", gpa, size, value);
+    return value;
+}
+
+static void platform_mmio_write(void *opaque, uint64_t gpa, unsigned size, uint64_t value)
+{
+    PtaVm *vm = opaque;
+    PTA_TRACE(PTA_TRACE_MMIO, "write 0x%" PRIx64 "/%u = 0x%" PRIx64 "", gpa, size, value);
+    pta_bus_write(vm->mmio, gpa, size, value);
+}
+
+static uint32_t platform_pio_read(void *opaque, uint16_t port, unsigned size)
+{
+    PtaVm *vm = opaque;
+    uint64_t value;
+    if (!pta_bus_read(vm->pio, port, size, &value)) {
+        value = UINT32_MAX;
+    }
+    PTA_TRACE(PTA_TRACE_PIO, "in 0x%x/%u = 0x%x", port, size, (uint32_t)value);
+    return (uint32_t)value;
+}
+
+static void platform_pio_write(void *opaque, uint16_t port, unsigned size, uint32_t value)
+{
+    PtaVm *vm = opaque;
+    PTA_TRACE(PTA_TRACE_PIO, "out 0x%x/%u = 0x%x", port, size, value);
+    pta_bus_write(vm->pio, port, size, value);
+}
+
+static bool platform_msr_read(void *opaque, unsigned vp, uint32_t msr, uint64_t *value)
+{
+    PtaVm *vm = opaque;
+    bool ok = vm->hyperv && pta_hyperv_msr_read(vm->hyperv, vp, msr, value);
+    PTA_TRACE(PTA_TRACE_MSR, "rdmsr 0x%x%s", msr, ok ? "" : " #GP");
+    return ok;
+}
+
+static bool platform_msr_write(void *opaque, unsigned vp, uint32_t msr, uint64_t value)
+{
+    PtaVm *vm = opaque;
+    bool ok = vm->hyperv && pta_hyperv_msr_write(vm->hyperv, vp, msr, value);
+    PTA_TRACE(PTA_TRACE_MSR, "wrmsr 0x%x = 0x%" PRIx64 "%s", msr, value, ok ? "" : " #GP");
+    return ok;
+}
+
+static bool platform_hypercall(void *opaque, unsigned vp, PtaX86Regs *regs)
+{
+    PtaVm *vm = opaque;
+    return vm->hyperv && pta_hyperv_hypercall(vm->hyperv, vp, regs);
+}
+
+static void platform_eoi(void *opaque, uint8_t vector)
+{
+    PtaVm *vm = opaque;
+    pta_ioapic_eoi(vm->ioapic, vector);
+}
+
+/* ---- what devices ask for; any thread ---- */
+
+static void quit_from_console(void *opaque)
+{
+    pta_vm_quit(opaque, "host-ui", PTA_EXIT_STATUS_OK);
+}
+
+static void host_power(PtaDeviceHost *host, int what, uint32_t code)
+{
+    static const PtaHaltKind kinds[] = {
+        [PTA_POWER_OFF] = PTA_HALT_POWER_OFF,       [PTA_POWER_RESET] = PTA_HALT_RESET,
+        [PTA_POWER_HIBERNATE] = PTA_HALT_HIBERNATE, [PTA_POWER_DEBUG_EXIT] = PTA_HALT_DEBUG_EXIT,
+        [PTA_POWER_PANIC] = PTA_HALT_PANIC,
+    };
+    PtaVm *vm = host->opaque;
+    if (what == PTA_POWER_QUIT) {
+        pta_main_call(quit_from_console, vm);
+        return;
+    }
+    g_assert(what >= 0 && (size_t)what < G_N_ELEMENTS(kinds));
+    PtaHaltReason reason = { .kind = kinds[what], .code = code };
+    pta_partition_halt(vm->partition, &reason);
+}
+
+void pta_vm_ioapic_msi(void *opaque, uint64_t address, uint32_t data)
+{
+    PtaVm *vm = opaque;
+    pta_partition_msi(vm->partition, address, data);
+}
+
+void pta_vm_init_platform(PtaVm *vm)
+{
+    vm->platform = (PtaPlatform){
+        .opaque = vm,
+        .mmio_read = platform_mmio_read,
+        .mmio_write = platform_mmio_write,
+        .pio_read = platform_pio_read,
+        .pio_write = platform_pio_write,
+        .msr_read = platform_msr_read,
+        .msr_write = platform_msr_write,
+        .hypercall = platform_hypercall,
+        .eoi = platform_eoi,
+    };
+}
+
+void pta_vm_init_device_host(PtaVm *vm)
+{
+    vm->host = (PtaDeviceHost){
+        .memory = vm->memory,
+        .io_context = pta_io_thread_context(vm->io),
+        .opaque = vm,
+        .power = host_power,
+        .base_dir = vm->base_dir,
+    };
+}
+
+/* ---- the Hyper-V interface; VP threads ---- */
+
+static uint64_t hyperv_clock_ns(void *opaque)
+{
+    PtaVm *vm = opaque;
+    PtaBackend *be = pta_partition_backend(vm->partition);
+    return be->ops->clock_ns(be);
+}
+
+static uint64_t hyperv_tsc(void *opaque, unsigned vp)
+{
+    PtaVm *vm = opaque;
+    return vm->backend->vp_tsc(pta_vp_set_get(pta_partition_vps(vm->partition), vp));
+}
+
+static void hyperv_reset(void *opaque, unsigned vp)
+{
+    PtaVm *vm = opaque;
+    PtaHaltReason reason = { .kind = PTA_HALT_RESET, .has_vp = true, .vp = vp };
+    pta_partition_halt(vm->partition, &reason);
+}
+
+static void hyperv_crash(void *opaque, unsigned vp, const uint64_t params[5], const char *message)
+{
+    PtaVm *vm = opaque;
+    PtaHaltReason reason = { .kind = PTA_HALT_PANIC, .has_vp = true, .vp = vp };
+    g_snprintf(reason.text, sizeof(reason.text),
+               "the guest reports a crash: 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64
+               " 0x%" PRIx64,
+               params[0], params[1], params[2], params[3], params[4]);
+    if (message) {
+        g_message("machine: last words of the guest:\n%s", message);
+    }
+    pta_partition_halt(vm->partition, &reason);
+}
+
+void pta_vm_make_hyperv(PtaVm *vm)
+{
+    const PtaHypervParams params = {
+        .memory = vm->memory,
+        .n_vps = vm->config->partition->vps,
+        .tsc_hz = vm->backend->tsc_hz(NULL),
+        .apic_hz = vm->backend->apic_hz(NULL),
+        .opaque = vm,
+        .clock_ns = hyperv_clock_ns,
+        .tsc = hyperv_tsc,
+        .reset = hyperv_reset,
+        .crash = hyperv_crash,
+    };
+    vm->hyperv = pta_hyperv_new(&params);
+}
