@@ -386,7 +386,7 @@ static GByteArray *build_dsdt(const PtaAcpiParams *params)
     pta_aml_init(&aml, dsdt);
     const PtaPlacedDevice *power = find_device(params, PTA_PLACED_POWER);
     if (power) {
-        pta_aml_name(&aml, "\\_S5");
+        pta_aml_name(&aml, "_S5");
         pta_aml_package(&aml, 4);
         pta_aml_int(&aml, PTA_POWER_S5_TYPE);
         pta_aml_int(&aml, PTA_POWER_S5_TYPE);
@@ -394,7 +394,7 @@ static GByteArray *build_dsdt(const PtaAcpiParams *params)
         pta_aml_int(&aml, 0);
         pta_aml_end(&aml);
     }
-    pta_aml_scope(&aml, "\\_SB");
+    pta_aml_scope(&aml, "_SB");
     add_processors(&aml, params->n_vps);
     for (size_t i = 0; i < params->n_devices; i++) {
         const PtaPlacedDevice *dev = &params->devices[i];

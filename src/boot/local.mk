@@ -12,9 +12,44 @@ libpartita_a_SOURCES += \
 	src/boot/decompress.c \
 	src/boot/elf.c \
 	src/boot/entry.c \
+	src/boot/fdt.c \
+	src/boot/fdt.h \
 	src/boot/layout.h \
 	src/boot/linux64.c \
 	src/boot/loader.h \
 	src/boot/map.c \
 	src/boot/multiboot.c \
 	src/boot/pvh.c
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-acpi tests/unit/test-boot tests/unit/test-boot-kernel \
+	tests/unit/test-cmdline tests/unit/test-fdt
+
+boot_fixture = tests/lib/boot-fixture.c tests/lib/boot-fixture.h
+
+tests_unit_test_acpi_SOURCES = tests/unit/test-acpi.c $(boot_fixture)
+tests_unit_test_acpi_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_acpi_LDADD = $(unit_libs)
+tests_unit_test_boot_SOURCES = tests/unit/test-boot.c $(boot_fixture)
+tests_unit_test_boot_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_boot_LDADD = $(unit_libs)
+tests_unit_test_boot_kernel_SOURCES = tests/unit/test-boot-kernel.c $(boot_fixture)
+tests_unit_test_boot_kernel_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_boot_kernel_LDADD = $(unit_libs)
+tests_unit_test_cmdline_SOURCES = tests/unit/test-cmdline.c
+tests_unit_test_cmdline_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_cmdline_LDADD = $(unit_libs)
+tests_unit_test_fdt_SOURCES = tests/unit/test-fdt.c $(boot_fixture)
+tests_unit_test_fdt_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_fdt_LDADD = $(unit_libs)
+
+TESTS += tests/unit/test-acpi tests/unit/test-boot tests/unit/test-boot-kernel \
+	tests/unit/test-cmdline tests/unit/test-fdt
+endif
+
+check_PROGRAMS += tests/boot/dump-tables
+tests_boot_dump_tables_SOURCES = tests/boot/dump-tables.c tests/lib/boot-fixture.c \
+	tests/lib/boot-fixture.h
+tests_boot_dump_tables_LDADD = $(PARTITA_LIBS)
+TESTS += tests/boot/test-tables.sh
+EXTRA_DIST += tests/boot/test-tables.sh
