@@ -16,6 +16,12 @@ libpartita_a_SOURCES += \
 	src/partition/x86-walk.h
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-cpuid
+tests_unit_test_cpuid_SOURCES = tests/unit/test-cpuid.c tests/lib/cmocka-all.h
+tests_unit_test_cpuid_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_cpuid_LDADD = $(unit_libs)
+TESTS += tests/unit/test-cpuid
+
 check_PROGRAMS += tests/unit/test-partition
 tests_unit_test_partition_SOURCES = tests/unit/test-partition.c tests/lib/cmocka-all.h \
 	tests/lib/fake-backend.c tests/lib/fake-backend.h

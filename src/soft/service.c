@@ -172,7 +172,6 @@ static Delivery deliver_nmi(X86Cpu *c)
     c->events.nmi_pending = 0;
     c->events.nmi_blocked = 1; /* until IRET */
     c->events.activity = PTA_X86_RUNNING;
-    c->stats[X86_STAT_IRQ]++;
     x86_interrupt(c, X86_NMI);
     return DELIVERED;
 }
@@ -194,7 +193,6 @@ static Delivery deliver_irq(X86Cpu *c)
     }
     PTA_TRACE(PTA_TRACE_IRQ, "vp%u: interrupt 0x%x", c->index, (unsigned)vector);
     c->events.activity = PTA_X86_RUNNING;
-    c->stats[X86_STAT_IRQ]++;
     x86_attend(c, X86_ATT_IRQ); /* there may be more; delivery may not return */
     x86_interrupt(c, (uint8_t)vector);
     return DELIVERED;

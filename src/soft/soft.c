@@ -257,9 +257,7 @@ static void soft_vp_run(PtaBackendVp *vp, PtaExit *exit)
     }
     /* What came or was set while it did not run is looked at before the first instruction. */
     x86_attend(c, X86_ATT_IRQ | X86_ATT_TIMER);
-    x86_fpu_enter(c);
     x86_run(c, exit);
-    x86_fpu_leave(c);
     if (exit->reason == PTA_EXIT_SHUTDOWN) {
         c->events.activity = PTA_X86_SHUTDOWN;
     }
