@@ -1,1 +1,3 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
+TESTS += tests/unit/test-layers.sh
+EXTRA_DIST += tests/unit/test-layers.sh tests/lib/packages.sh
