@@ -412,7 +412,6 @@ void x86_deliver(X86Cpu *c)
 
 void x86_interrupt(X86Cpu *c, uint8_t vector)
 {
-    c->stats[X86_STAT_IRQ]++;
     c->fault = (X86Fault){ .vector = vector };
     c->fault_rip = c->rip;
     c->fault_is_trap = true;

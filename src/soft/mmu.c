@@ -82,6 +82,7 @@ struct X86MmuCache {
     uint64_t smap[SET_WORDS];
     bool any_smap;
     uint64_t large[(1u << LARGE_BITS) / 64];
+    bool pdptes_stale;
     uint64_t pdpte[4];  /* PAE paging: loaded with CR3 */
     unsigned n_watched; /* pages with data breakpoints: no TLB entry may cover them */
     uint64_t watched[8];
@@ -296,7 +297,13 @@ bool x86_load_pdptes(X86Cpu *c, uint64_t cr3)
         }
     }
     memcpy(c->mmu->pdpte, e, sizeof(e));
+    c->mmu->pdptes_stale = false;
     return true;
+}
+
+void x86_pdptes_stale(X86Cpu *c)
+{
+    c->mmu->pdptes_stale = true;
 }
 
 static bool page_fault(const X86Cpu *c, X86Fault *fault, uint64_t lin, X86Access access,
@@ -380,7 +387,7 @@ typedef struct Geometry {
 } Geometry;
 
 /* False: a PDPTE of PAE paging is not present. */
-static bool geometry(const X86Cpu *c, uint64_t lin, Geometry *g)
+static bool geometry(X86Cpu *c, uint64_t lin, Geometry *g)
 {
     uint64_t phys = (UINT64_C(1) << c->cpuid->phys_bits) - 1;
     if (!(c->cr4 & X86_CR4_PAE)) {
@@ -393,6 +400,9 @@ static bool geometry(const X86Cpu *c, uint64_t lin, Geometry *g)
         g->levels = 4;
         g->root = c->cr3 & g->address;
         return true;
+    }
+    if (c->mmu->pdptes_stale && !x86_load_pdptes(c, c->cr3)) {
+        return false;
     }
     uint64_t pdpte = c->mmu->pdpte[lin >> 30 & 3];
     g->levels = 2;

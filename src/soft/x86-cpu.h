@@ -583,6 +583,8 @@ bool x86_set_cr4(X86Cpu *c, uint64_t value);
 bool x86_set_efer(X86Cpu *c, uint64_t value);
 /* PAE paging: reads the four PDPTEs of `cr3`; false if a reserved bit is set in one. */
 bool x86_load_pdptes(X86Cpu *c, uint64_t cr3);
+/* A state was set: they are loaded when first needed, for memory may be restored later. */
+void x86_pdptes_stale(X86Cpu *c);
 
 /* ---- blocks (block.c) ---- */
 
@@ -664,6 +666,7 @@ uint64_t x86_stack_mask(const X86Cpu *c);
 /* ---- canonical state (state.c): all of it but lapic, tsc and the APIC's MSRs ---- */
 
 void x86_get_state(X86Cpu *c, PtaX86State *state);
+void x86_get_regs(X86Cpu *c, PtaX86Regs *regs);
 /* Refuses what is not architecturally valid (BAD_SNAPSHOT); then nothing was changed. */
 bool x86_set_state(X86Cpu *c, const PtaX86State *state, GError **error);
 
