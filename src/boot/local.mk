@@ -53,3 +53,29 @@ tests_boot_dump_tables_SOURCES = tests/boot/dump-tables.c tests/lib/boot-fixture
 tests_boot_dump_tables_LDADD = $(PARTITA_LIBS)
 TESTS += tests/boot/test-tables.sh
 EXTRA_DIST += tests/boot/test-tables.sh
+
+# One image of each kind, and some that lie; libFuzzer grows its own corpus from them.
+check_PROGRAMS += tests/fuzz/fuzz-boot
+tests_fuzz_fuzz_boot_SOURCES = tests/fuzz/fuzz-boot.c
+tests_fuzz_fuzz_boot_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_boot_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_boot_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-boot
+endif
+EXTRA_DIST += \
+	tests/fuzz/corpus/boot/bzimage-bomb \
+	tests/fuzz/corpus/boot/bzimage-bzip2 \
+	tests/fuzz/corpus/boot/bzimage-gzip \
+	tests/fuzz/corpus/boot/bzimage-lz4 \
+	tests/fuzz/corpus/boot/bzimage-lz4-block \
+	tests/fuzz/corpus/boot/bzimage-lzma \
+	tests/fuzz/corpus/boot/bzimage-xz \
+	tests/fuzz/corpus/boot/bzimage-zstd \
+	tests/fuzz/corpus/boot/elf-overlap \
+	tests/fuzz/corpus/boot/elf-wrap \
+	tests/fuzz/corpus/boot/multiboot \
+	tests/fuzz/corpus/boot/multiboot-addresses \
+	tests/fuzz/corpus/boot/pvh \
+	tests/fuzz/corpus/boot/script \
+	tests/fuzz/corpus/boot/vmlinux
