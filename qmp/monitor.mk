@@ -4,7 +4,8 @@ libpartita_a_SOURCES += \
 	qmp/json-stream.c qmp/json-stream.h \
 	qmp/monitor.c qmp/monitor.h \
 	qmp/session.c qmp/session.h qmp/session-private.h \
-	qmp/session-jsonrpc.c qmp/session-qmp.c
+	qmp/session-jsonrpc.c qmp/session-qmp.c \
+	src/machine/inspect.c src/machine/inspect.h
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test-json-stream
@@ -17,6 +18,11 @@ tests_unit_test_session_SOURCES = tests/unit/test-session.c tests/monitor/fake.c
 tests_unit_test_session_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_session_LDADD = $(unit_libs)
 TESTS += tests/unit/test-session
+check_PROGRAMS += tests/unit/test-inspect
+tests_unit_test_inspect_SOURCES = tests/unit/test-inspect.c tests/lib/cmocka-all.h
+tests_unit_test_inspect_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_inspect_LDADD = $(unit_libs)
+TESTS += tests/unit/test-inspect
 endif
 EXTRA_DIST += \
 	tests/monitor/jsonrpc.session \
