@@ -7,3 +7,11 @@ libpartita_a_SOURCES += \
 	src/soft/service.c \
 	src/soft/soft.c \
 	src/soft/soft.h
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-lapic
+tests_unit_test_lapic_SOURCES = tests/unit/test-lapic.c tests/lib/cmocka-all.h
+tests_unit_test_lapic_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_lapic_LDADD = $(unit_libs)
+TESTS += tests/unit/test-lapic
+endif
