@@ -5,8 +5,8 @@ PTA_PACKAGES_BUILD="autoconf automake autopoint gettext pkg-config make gcc libc
  libglib2.0-dev libjansson-dev libfdt-dev libzydis-dev libsimde-dev liburing-dev libedit-dev
  zlib1g-dev liblzma-dev libzstd-dev liblz4-dev libbz2-dev"
 
-# What quickstart puts together a guest from.
-PTA_PACKAGES_GUEST="busybox-static cpio e2fsprogs xz-utils dpkg"
+# What quickstart puts together a guest with; its kernel and busybox are unpacked, not installed.
+PTA_PACKAGES_GUEST="e2fsprogs xz-utils zstd dpkg"
 
 PTA_PACKAGES_TEST="$PTA_PACKAGES_GUEST libcmocka-dev qemu-system-x86 acpica-tools device-tree-compiler
  clang libclang-rt-14-dev python3 socat mandoc shellcheck gdb bzip2 lz4 zstd xxd"
