@@ -1,4 +1,8 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 # The engine of the software CPU: table, decoder, blocks, dispatch, general-purpose instructions.
 libpartita_a_SOURCES += src/soft/x86-cpu.h src/soft/x86-fpu-state.h src/soft/opcodes.h \
-	src/soft/opcodes.def src/soft/opcodes-int.def src/soft/opcodes-sys.def src/soft/opcodes-fp.def
+	src/soft/opcodes.def src/soft/opcodes-int.def src/soft/opcodes-sys.def src/soft/opcodes-fp.def \
+	src/soft/decode.c src/soft/decode.h src/soft/block.c src/soft/engine.c src/soft/engine.h \
+	src/soft/int.h src/soft/int-alu.c src/soft/int-atomic.c src/soft/int-bits.c \
+	src/soft/int-branch.c src/soft/int-decimal.c src/soft/int-move.c src/soft/int-mul.c \
+	src/soft/int-select.c src/soft/int-shift.c src/soft/int-stack.c src/soft/int-string.c

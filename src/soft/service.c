@@ -236,6 +236,7 @@ static void sleep_halted(X86Cpu *c)
      * too early comes back here. */
     bool forever = expiry == UINT64_MAX || left > UINT64_C(1000000000) * 3600;
     int64_t until = g_get_monotonic_time() + (forever ? 0 : (int64_t)((left + 999) / 1000));
+    x86_blocks_inside(c, false);
     g_mutex_lock(&c->wait_lock);
     while (!(attention(c) & WAKES)) {
         if (forever) {
@@ -245,6 +246,7 @@ static void sleep_halted(X86Cpu *c)
         }
     }
     g_mutex_unlock(&c->wait_lock);
+    x86_blocks_inside(c, true);
 }
 
 /* ---- what the engine calls ---- */

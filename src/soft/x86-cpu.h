@@ -53,7 +53,8 @@ enum {
     X86_EA_A32 = 1 << 2,   /* 32-bit addresses */
     X86_EA_A16 = 1 << 3,   /* 16-bit addresses */
     X86_EA_SS = 1 << 4,    /* the segment is SS: a bad address is #SS, not #GP */
-    X86_EA_SLOW = X86_EA_CHECK | X86_EA_A32 | X86_EA_A16,
+    X86_EA_RIP = 1 << 5,   /* RIP-relative beyond what disp can hold with off added */
+    X86_EA_SLOW = X86_EA_CHECK | X86_EA_A32 | X86_EA_A16 | X86_EA_RIP,
 };
 
 /* Pseudo registers behind the sixteen in c->gpr[]. */
@@ -86,7 +87,8 @@ struct X86Insn {
     uint8_t modrm;       /* raw */
     uint16_t row;        /* its row in the opcode table */
     uint16_t n;          /* instructions of its block up to and with this one */
-    uint16_t reserved;
+    uint8_t form;        /* which operands: decode.h */
+    uint8_t reserved;
     uint64_t aux;        /* the decoder's or a handler's own: linked block, second immediate */
 };
 
@@ -312,6 +314,8 @@ struct X86Cpu {
                                    * up again */
     uint8_t cpl;
     bool string_again;            /* x86_string_again() */
+    int32_t budget_start;         /* budget when insns was last brought up to date */
+    const X86Insn *resume;        /* builds without sibling calls: what to run next */
     uint8_t shadow;               /* interrupt shadow: 1 STI, 2 MOV SS; for the next instruction */
     uint64_t insns;               /* executed, for statistics */
     X86Tlb *fetch_tlb;            /* the one that fetches use now (SUPER or USER) */
@@ -597,6 +601,9 @@ void x86_blocks_flush(X86Cpu *c);
 /* Made with the VP, freed with it; c->machine and c->index are set. */
 void x86_blocks_new(X86Cpu *c);
 void x86_blocks_free(X86Cpu *c);
+/* False while a halted VP sleeps: others need not wait for it then. After true, X86_ATT_FLUSH is
+ * looked at before anything touches guest memory. */
+void x86_blocks_inside(X86Cpu *c, bool inside);
 /* X86_ATT_FLUSH: does what other VPs and host threads asked for. Called by x86_service(). */
 void x86_blocks_attend(X86Cpu *c);
 /* For host_wrote(): any thread. Asks all VPs to drop what they decoded from there. */
