@@ -1,4 +1,5 @@
 # shellcheck shell=sh
+# shellcheck disable=SC2034
 # The Debian packages that building and testing need, and how they are installed. Sourced.
 
 PTA_PACKAGES_BUILD="autoconf automake autopoint gettext pkg-config make gcc libc6-dev
