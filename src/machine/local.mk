@@ -1,6 +1,6 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 bin_PROGRAMS += partita
-partita_SOURCES = src/main.c
+partita_SOURCES = src/cmd-run.c src/commands.h src/main.c
 partita_LDADD = $(PARTITA_LIBS)
 libpartita_a_SOURCES += \
 	src/machine/config-check.c \
