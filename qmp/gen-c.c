@@ -5,7 +5,18 @@
 
 #include <string.h>
 
-#define MADE_BY "/* Made by schemac from schema/; do not edit. */\n"
+GString *gen_source_new(const Schema *schema, const char *header)
+{
+    GString *out = g_string_new(GEN_MADE_BY "#include \"config.h\"\n\n");
+    gen_include(out, schema, header);
+    g_string_append_c(out, '\n');
+    return out;
+}
+
+void gen_include(GString *out, const Schema *schema, const char *header)
+{
+    g_string_append_printf(out, "#include \"%s/%s\"\n", schema->include, header);
+}
 
 void gen_c_string(GString *out, const char *text)
 {
@@ -158,8 +169,8 @@ static void put_record(GString *out, const SchemaEntity *e)
 
 char *gen_types_h(const Schema *schema)
 {
-    GString *out = g_string_new(MADE_BY "#ifndef PTA_GEN_TYPES_H\n#define PTA_GEN_TYPES_H\n\n"
-                                        "#include \"qmp/marshal.h\"\n\n");
+    GString *out = g_string_new(GEN_MADE_BY "#ifndef PTA_GEN_TYPES_H\n#define PTA_GEN_TYPES_H\n\n"
+                                            "#include \"qmp/marshal.h\"\n\n");
     for (guint i = 0; i < schema->entities->len; i++) {
         const SchemaEntity *e = schema->entities->pdata[i];
         if (is_record(e)) {
@@ -287,7 +298,7 @@ static void put_list(GString *out, const SchemaEntity *e, const char *field, gui
     }
 }
 
-static void put_record_code(GString *out, const SchemaEntity *e, bool arguments)
+static void put_record_code(GString *out, const SchemaEntity *e)
 {
     put_members(out, e, e->members, "members");
     put_members(out, e, e->branches, "branches");
@@ -310,12 +321,11 @@ static void put_record_code(GString *out, const SchemaEntity *e, bool arguments)
     g_string_append_printf(
         out, "void %s_free(%s *value)\n{\n    pta_marshal_free(&%s_desc, value);\n}\n\n", e->c_name,
         e->name, e->c_name);
-    g_string_append_printf(
-        out,
-        "%s *%s_from_json(json_t *json, const char *where, GError **error)\n{\n"
-        "    return pta_marshal_parse(&%s_desc, json, where, PTA_ERROR_%s, error);\n"
-        "}\n\n",
-        e->name, e->c_name, e->c_name, arguments ? "GENERIC_ERROR" : "BAD_DESCRIPTION");
+    g_string_append_printf(out,
+                           "%s *%s_from_json(json_t *json, const char *where, GError **error)\n{\n"
+                           "    return pta_marshal_parse(&%s_desc, json, where, error);\n"
+                           "}\n\n",
+                           e->name, e->c_name, e->c_name);
     g_string_append_printf(out,
                            "json_t *%s_to_json(const %s *value)\n{\n"
                            "    return pta_marshal_print(&%s_desc, value);\n}\n\n",
@@ -347,23 +357,11 @@ static void put_enum_code(GString *out, const SchemaEntity *e)
                            e->c_name, e->name, e->c_name);
 }
 
-/* A struct that only commands use is refused as an argument, all others as a description. */
-static bool is_arguments(const Schema *schema, const SchemaEntity *e)
-{
-    for (guint i = 0; i < schema->entities->len; i++) {
-        const SchemaEntity *command = schema->entities->pdata[i];
-        if (command->kind == SCHEMA_COMMAND && command->data == e) {
-            return true;
-        }
-    }
-    return false;
-}
-
 char *gen_types_c(const Schema *schema)
 {
-    GString *out = g_string_new(MADE_BY "#include \"config.h\"\n\n#include \"qmp/gen/types.h\"\n\n"
-                                        "_Static_assert(sizeof(PtaKind) == sizeof(unsigned), "
-                                        "\"marshal.c keeps enums as unsigned\");\n\n");
+    GString *out = gen_source_new(schema, "types.h");
+    g_string_append(out, "_Static_assert(sizeof(PtaKind) == sizeof(unsigned), "
+                         "\"marshal.c keeps enums as unsigned\");\n\n");
     for (guint i = 0; i < schema->entities->len; i++) {
         const SchemaEntity *e = schema->entities->pdata[i];
         if (e->kind == SCHEMA_ENUM) {
@@ -373,7 +371,7 @@ char *gen_types_c(const Schema *schema)
     for (guint i = 0; i < schema->entities->len; i++) {
         const SchemaEntity *e = schema->entities->pdata[i];
         if (is_record(e)) {
-            put_record_code(out, e, is_arguments(schema, e));
+            put_record_code(out, e);
         }
     }
     return g_string_free(out, FALSE);
@@ -404,11 +402,12 @@ static void put_return_params(GString *out, const SchemaMember *m)
 
 char *gen_commands_h(const Schema *schema)
 {
-    GString *out = g_string_new(
-        MADE_BY
-        "#ifndef PTA_GEN_COMMANDS_H\n#define PTA_GEN_COMMANDS_H\n\n"
-        "#include \"qmp/gen/types.h\"\n\n"
-        "typedef struct PtaVm PtaVm;\n\n"
+    GString *out =
+        g_string_new(GEN_MADE_BY "#ifndef PTA_GEN_COMMANDS_H\n#define PTA_GEN_COMMANDS_H\n\n");
+    gen_include(out, schema, "types.h");
+    g_string_append(
+        out,
+        "\ntypedef struct PtaVm PtaVm;\n\n"
         "enum {\n"
         "    PTA_QMP_OOB = 1 << 0,    /* never waits: may be executed out of band */\n"
         "    PTA_QMP_SERVER = 1 << 1, /* the server itself answers; dispatch is NULL */\n"
@@ -520,10 +519,9 @@ static int by_name(gconstpointer a, gconstpointer b)
 
 char *gen_commands_c(const Schema *schema)
 {
-    GString *out = g_string_new(MADE_BY "#include \"config.h\"\n\n"
-                                        "#include \"qmp/gen/commands.h\"\n"
-                                        "#include \"qmp/gen/introspect.h\"\n\n"
-                                        "#include <stdlib.h>\n#include <string.h>\n\n");
+    GString *out = gen_source_new(schema, "commands.h");
+    gen_include(out, schema, "introspect.h");
+    g_string_append(out, "\n#include <stdlib.h>\n#include <string.h>\n\n");
     g_autoptr(GPtrArray) commands = g_ptr_array_new();
     bool with_args = false, without = false;
     for (guint i = 0; i < schema->entities->len; i++) {
@@ -539,8 +537,7 @@ char *gen_commands_c(const Schema *schema)
         g_string_append(out, "static void *parse_args(const PtaTypeDesc *type, json_t *json, "
                              "const char *name, GError **error)\n{\n"
                              "    json_t *args = json ? json_incref(json) : json_object();\n"
-                             "    void *value = pta_marshal_parse(type, args, name, "
-                             "PTA_ERROR_BAD_DESCRIPTION, error);\n"
+                             "    void *value = pta_marshal_parse(type, args, name, error);\n"
                              "    json_decref(args);\n"
                              "    return value;\n}\n\n");
     }
@@ -548,8 +545,7 @@ char *gen_commands_c(const Schema *schema)
         g_string_append(
             out, "static bool no_args(json_t *json, const char *name, GError **error)\n{\n"
                  "    static const PtaTypeDesc none = { .kind = PTA_KIND_STRUCT, .size = 1 };\n"
-                 "    void *value = json ? pta_marshal_parse(&none, json, name, "
-                 "PTA_ERROR_BAD_DESCRIPTION, error) : NULL;\n"
+                 "    void *value = json ? pta_marshal_parse(&none, json, name, error) : NULL;\n"
                  "    pta_marshal_free(&none, value);\n"
                  "    return !json || value;\n}\n\n");
     }
@@ -586,7 +582,7 @@ char *gen_commands_c(const Schema *schema)
 
 static void put_event_params(GString *out, const SchemaEntity *e)
 {
-    g_string_append_printf(out, "void qmp_event_%s(PtaEventSink *sink", e->c_name);
+    g_string_append_printf(out, "void qmp_event_%s(PtaEventSink *sink_", e->c_name);
     for (guint i = 0; e->data && i < e->data->members->len; i++) {
         const SchemaMember *m = e->data->members->pdata[i];
         g_autofree char *type = c_type(m);
@@ -608,10 +604,10 @@ static void put_event_params(GString *out, const SchemaEntity *e)
 
 char *gen_events_h(const Schema *schema)
 {
-    GString *out = g_string_new(MADE_BY "#ifndef PTA_GEN_EVENTS_H\n#define PTA_GEN_EVENTS_H\n\n"
-                                        "#include \"qmp/event-sink.h\"\n"
-                                        "#include \"qmp/gen/types.h\"\n\n"
-                                        "/* All arguments are lent. Main thread. */\n\n");
+    GString *out = g_string_new(GEN_MADE_BY "#ifndef PTA_GEN_EVENTS_H\n#define PTA_GEN_EVENTS_H\n\n"
+                                            "#include \"qmp/event-sink.h\"\n");
+    gen_include(out, schema, "types.h");
+    g_string_append(out, "\n/* All arguments are lent. Main thread. */\n\n");
     for (guint i = 0; i < schema->entities->len; i++) {
         const SchemaEntity *e = schema->entities->pdata[i];
         if (e->kind == SCHEMA_EVENT) {
@@ -626,8 +622,7 @@ char *gen_events_h(const Schema *schema)
 
 char *gen_events_c(const Schema *schema)
 {
-    GString *out =
-        g_string_new(MADE_BY "#include \"config.h\"\n\n#include \"qmp/gen/events.h\"\n\n");
+    GString *out = gen_source_new(schema, "events.h");
     for (guint i = 0; i < schema->entities->len; i++) {
         const SchemaEntity *e = schema->entities->pdata[i];
         if (e->kind != SCHEMA_EVENT) {
@@ -635,11 +630,11 @@ char *gen_events_c(const Schema *schema)
         }
         put_event_params(out, e);
         if (!e->data) {
-            g_string_append_printf(out, "\n{\n    pta_event_emit(sink, \"%s\", NULL);\n}\n\n",
+            g_string_append_printf(out, "\n{\n    pta_event_emit(sink_, \"%s\", NULL);\n}\n\n",
                                    e->name);
             continue;
         }
-        g_string_append_printf(out, "\n{\n    %s data = {\n", e->data->name);
+        g_string_append_printf(out, "\n{\n    %s data_ = {\n", e->data->name);
         for (guint k = 0; k < e->data->members->len; k++) {
             const SchemaMember *m = e->data->members->pdata[k];
             g_autofree char *type = c_type(m);
@@ -653,8 +648,8 @@ char *gen_events_c(const Schema *schema)
             }
         }
         g_string_append_printf(out,
-                               "    };\n    pta_event_emit(sink, \"%s\", "
-                               "pta_marshal_print(&%s_desc, &data));\n}\n\n",
+                               "    };\n    pta_event_emit(sink_, \"%s\", "
+                               "pta_marshal_print(&%s_desc, &data_));\n}\n\n",
                                e->name, e->data->c_name);
     }
     return g_string_free(out, FALSE);

@@ -212,10 +212,11 @@ static json_t *describe_names(const Schema *schema, SchemaEntityKind kind)
 
 char *gen_introspect_h(const Schema *schema)
 {
-    return g_strdup("/* Made by schemac from schema/; do not edit. */\n"
-                    "#ifndef PTA_GEN_INTROSPECT_H\n#define PTA_GEN_INTROSPECT_H\n\n"
-                    "#include \"qmp/gen/types.h\"\n\n"
-                    "/* The answers of the commands of these names: new references. */\n"
+    GString *out =
+        g_string_new(GEN_MADE_BY "#ifndef PTA_GEN_INTROSPECT_H\n#define PTA_GEN_INTROSPECT_H\n\n");
+    gen_include(out, schema, "types.h");
+    g_string_append(out,
+                    "\n/* The answers of the commands of these names: new references. */\n"
                     "json_t *pta_introspect_query_qmp_schema(void);\n"
                     "json_t *pta_introspect_query_commands(void);\n"
                     "json_t *pta_introspect_query_events(void);\n\n"
@@ -229,6 +230,7 @@ char *gen_introspect_h(const Schema *schema)
                     "extern const PtaQmpInfo pta_qmp_command_info[];\n"
                     "extern const PtaQmpInfo pta_qmp_event_info[];\n\n"
                     "#endif\n");
+    return g_string_free(out, FALSE);
 }
 
 /* A function that parses JSON text, kept in lines of moderate length: one element of the array each. */
@@ -272,9 +274,7 @@ static void put_info(GString *out, const Schema *schema, SchemaEntityKind kind, 
 
 char *gen_introspect_c(const Schema *schema)
 {
-    GString *out = g_string_new("/* Made by schemac from schema/; do not edit. */\n"
-                                "#include \"config.h\"\n\n"
-                                "#include \"qmp/gen/introspect.h\"\n\n");
+    GString *out = gen_source_new(schema, "introspect.h");
     put_json(out, "query_qmp_schema", describe_all(schema));
     put_json(out, "query_commands", describe_names(schema, SCHEMA_COMMAND));
     put_json(out, "query_events", describe_names(schema, SCHEMA_EVENT));

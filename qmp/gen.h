@@ -23,6 +23,11 @@ char *gen_lock(const Schema *schema);
 char *gen_man_struct(const Schema *schema, const SchemaEntity *entity);
 char *gen_man_qmp(const Schema *schema);
 
+#define GEN_MADE_BY "/* Made by schemac from schema/; do not edit. */\n"
+
+/* The head of a .c file, which includes its own header first. */
+GString *gen_source_new(const Schema *schema, const char *header);
+void gen_include(GString *out, const Schema *schema, const char *header);
 /* Appends text as a C string constant, NULL as NULL. */
 void gen_c_string(GString *out, const char *text);
 

@@ -18,7 +18,6 @@ typedef struct Path {
 
 typedef struct Parse {
     const char *where;
-    PtaError code;
     GError **error;
 } Parse;
 
@@ -176,8 +175,10 @@ static char *describe(json_t *json)
     case JSON_INTEGER:
         return g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(json));
     case JSON_REAL: {
-        char text[G_ASCII_DTOSTR_BUF_SIZE];
-        return g_strdup(g_ascii_dtostr(text, sizeof text, json_real_value(json)));
+        char *dump = json_dumps(json, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+        char *text = g_strdup(dump ? dump : "a number");
+        free(dump);
+        return text;
     }
     case JSON_TRUE:
         return g_strdup("true");
@@ -198,7 +199,7 @@ static bool refuse_text(const Parse *parse, const Path *path, const char *expect
     }
     path_append(text, path);
     g_string_append_printf(text, ": expected %s, found %s", expected, found);
-    return pta_throw(parse->error, parse->code, "%s", text->str);
+    return pta_throw(parse->error, PTA_ERROR_BAD_DESCRIPTION, "%s", text->str);
 }
 
 static char *join_values(const PtaTypeDesc *type)
@@ -709,10 +710,9 @@ static void *parse_value(const Parse *parse, const Path *path, const PtaTypeDesc
     return value;
 }
 
-void *pta_marshal_parse(const PtaTypeDesc *type, json_t *json, const char *where, PtaError code,
-                        GError **error)
+void *pta_marshal_parse(const PtaTypeDesc *type, json_t *json, const char *where, GError **error)
 {
-    Parse parse = { where, code, error };
+    Parse parse = { where, error };
     return parse_value(&parse, NULL, type, json);
 }
 

@@ -73,10 +73,9 @@ struct PtaTypeDesc {
     size_t tag; /* offset of the tag */
 };
 
-/* NULL and *error with class `code` if json does not fit. `where` leads the message: a file's name, a
- * command's; NULL if there is nothing to say. */
-void *pta_marshal_parse(const PtaTypeDesc *type, json_t *json, const char *where, PtaError code,
-                        GError **error);
+/* NULL and *error of class BAD_DESCRIPTION if json does not fit. `where` leads the message: a file's
+ * name, a command's; NULL if there is nothing to say. */
+void *pta_marshal_parse(const PtaTypeDesc *type, json_t *json, const char *where, GError **error);
 /* A new reference. A required string that is NULL is our bug. */
 json_t *pta_marshal_print(const PtaTypeDesc *type, const void *value);
 void pta_marshal_free(const PtaTypeDesc *type, void *value);

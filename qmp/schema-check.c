@@ -19,7 +19,8 @@ static bool matches(const char *name, bool upper_first, const char *extra, bool 
             return false;
         }
     }
-    return *name != '\0' && (!upper_first || g_ascii_isupper(*name));
+    size_t len = strlen(name);
+    return len > 0 && g_ascii_isalnum(name[len - 1]) && (!upper_first || g_ascii_isupper(*name));
 }
 
 static bool check_entity_name(const SchemaEntity *e, GError **error)
@@ -92,6 +93,11 @@ static bool check_names(const SchemaEntity *e, GError **error)
     g_autoptr(GHashTable) names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     if (!check_entity_name(e, error) || !check_members(e->members, names, owner, error)) {
         return false;
+    }
+    static char tag_name[] = "kind"; /* the tag of an alternate in C */
+    static const SchemaMember kind = { .name = tag_name };
+    if (e->kind == SCHEMA_ALTERNATE) {
+        g_hash_table_insert(names, g_strdup("kind"), (void *)&kind);
     }
     for (guint i = 0; i < e->branches->len; i++) {
         const SchemaMember *m = e->branches->pdata[i];
@@ -186,7 +192,7 @@ static bool resolve_all(const Schema *schema, SchemaEntity *e, GError **error)
         }
         if (e->returns->kind == PTA_KIND_NULL) {
             return schema_throw(error, e->returns->pos,
-                                "%s, \"return\": null is for alternates only", owner);
+                                "%s, \"returns\": null is for alternates only", owner);
         }
     }
     if (e->data_name) {
@@ -493,6 +499,26 @@ static bool check_generated(const SchemaEntity *e, GError **error)
                                     e->name);
 }
 
+/* Constants of all enums share one name space. */
+static bool check_constants(const Schema *schema, GError **error)
+{
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
+    for (guint i = 0; i < schema->entities->len; i++) {
+        SchemaEntity *e = schema->entities->pdata[i];
+        for (guint k = 0; k < e->values->len; k++) {
+            const SchemaMember *value = e->values->pdata[k];
+            const SchemaEntity *other = g_hash_table_lookup(names, value->c_name);
+            if (other) {
+                return schema_throw(error, value->pos,
+                                    "enum %s, value \"%s\": enum %s has a %s in C, too", e->name,
+                                    value->name, other->name, value->c_name);
+            }
+            g_hash_table_insert(names, value->c_name, e);
+        }
+    }
+    return true;
+}
+
 bool schema_check(Schema *schema, GError **error)
 {
     for (guint i = 0; i < schema->entities->len; i++) {
@@ -508,5 +534,5 @@ bool schema_check(Schema *schema, GError **error)
             return false;
         }
     }
-    return check_entity_clashes(schema, error);
+    return check_entity_clashes(schema, error) && check_constants(schema, error);
 }

@@ -453,10 +453,19 @@ static bool struct_load(Schema *schema, SchemaEntity *e, const SchemaNode *node,
         !get_string(node, what, "manual", &e->manual, error)) {
         return false;
     }
+    for (const char *p = e->manual; p && *p; p++) {
+        if (!g_ascii_islower(*p) && *p != '-') { /* it becomes a file's name */
+            return schema_throw(error, schema_node_get(node, "manual")->pos,
+                                "%s: bad name of a manual page: \"%s\"", what, e->manual);
+        }
+    }
     const SchemaNode *example = schema_node_get(node, "example");
     if (example) {
         if (!e->manual) {
             return schema_throw(error, example->pos, "%s: \"example\" without \"manual\"", what);
+        }
+        if (!want_object(example, what, error)) {
+            return false;
         }
         e->example = json_incref(example->json);
     }
@@ -604,7 +613,7 @@ static bool command_load(Schema *schema, SchemaEntity *e, const SchemaNode *node
     if (returns) {
         e->returns = g_new0(SchemaMember, 1);
         e->returns->pos = returns->pos;
-        e->returns->name = g_strdup("return");
+        e->returns->name = g_strdup("returns");
         e->returns->c_name = g_strdup("value");
         e->returns->min = INT64_MIN;
         e->returns->max = UINT64_MAX;
@@ -711,6 +720,7 @@ Schema *schema_load(const char *dir, const char *const *files, size_t n_files, G
     schema->entities = g_ptr_array_new_with_free_func((GDestroyNotify)entity_free);
     schema->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     schema->date = "";
+    schema->include = "qmp/gen";
     for (size_t f = 0; f < n_files; f++) {
         g_autoptr(SchemaNode) root = schema_node_load(dir, files[f], error);
         if (!root) {

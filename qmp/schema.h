@@ -86,6 +86,7 @@ typedef struct Schema {
     GPtrArray *entities; /* owned; in the order of the files, what is implicit before its user */
     GHashTable *by_name; /* lent */
     const char *date;    /* of the manual pages; set by the user of the model */
+    const char *include; /* folder of the generated headers in #include */
 } Schema;
 
 /* Loads and checks; the files make one schema. Each is opened below `dir` if that is not NULL. */

@@ -58,55 +58,77 @@ static bool write_all(const Schema *schema, const char *dir, GError **error)
     return true;
 }
 
-static bool run(const char *in_dir, const char *out_dir, const char *date, bool lock, char **files,
-                GError **error)
+typedef struct Options {
+    char *in_dir;
+    char *out_dir;
+    char *include;
+    char *date;
+    gboolean lock;
+    gboolean check;
+    char **files;
+} Options;
+
+static void options_clear(Options *o)
+{
+    g_free(o->in_dir);
+    g_free(o->out_dir);
+    g_free(o->include);
+    g_free(o->date);
+    g_strfreev(o->files);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
+
+static bool run(const Options *o, GError **error)
 {
     g_autoptr(Schema) schema =
-        schema_load(in_dir, (const char *const *)files, g_strv_length(files), error);
+        schema_load(o->in_dir, (const char *const *)o->files, g_strv_length(o->files), error);
     if (!schema) {
         return false;
     }
-    schema->date = date ? date : "";
-    if (lock) {
+    schema->date = o->date ? o->date : "";
+    if (o->include) {
+        schema->include = o->include;
+    }
+    if (o->lock) {
         g_autofree char *text = gen_lock(schema);
         if (fputs(text, stdout) == EOF || fflush(stdout) == EOF) {
             return pta_throw_errno(error, errno, "standard output");
         }
     }
-    return !out_dir || write_all(schema, out_dir, error);
+    return !o->out_dir || write_all(schema, o->out_dir, error);
 }
 
 int main(int argc, char **argv)
 {
-    g_autofree char *in_dir = NULL, *out_dir = NULL, *date = NULL;
-    gboolean lock = FALSE, check = FALSE;
-    g_auto(GStrv) files = NULL;
-    const GOptionEntry options[] = {
-        { "directory", 'C', 0, G_OPTION_ARG_FILENAME, &in_dir, "Read the files below DIR", "DIR" },
-        { "output", 'o', 0, G_OPTION_ARG_FILENAME, &out_dir, "Write C and manual pages into DIR",
+    g_auto(Options) o = { 0 };
+    const GOptionEntry entries[] = {
+        { "directory", 'C', 0, G_OPTION_ARG_FILENAME, &o.in_dir, "Read the files below DIR",
           "DIR" },
-        { "date", 0, 0, G_OPTION_ARG_STRING, &date, "Date of the manual pages", "TEXT" },
-        { "lock", 0, 0, G_OPTION_ARG_NONE, &lock,
+        { "output", 'o', 0, G_OPTION_ARG_FILENAME, &o.out_dir, "Write C and manual pages into DIR",
+          "DIR" },
+        { "include", 0, 0, G_OPTION_ARG_STRING, &o.include,
+          "What generated files include one another by (qmp/gen)", "DIR" },
+        { "date", 0, 0, G_OPTION_ARG_STRING, &o.date, "Date of the manual pages", "TEXT" },
+        { "lock", 0, 0, G_OPTION_ARG_NONE, &o.lock,
           "Print the interface, one line for each thing that clients may rely on", NULL },
-        { "check", 0, 0, G_OPTION_ARG_NONE, &check, "Only check the files", NULL },
-        { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &files, NULL, "FILE.json…" },
+        { "check", 0, 0, G_OPTION_ARG_NONE, &o.check, "Only check the files", NULL },
+        { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &o.files, NULL, "FILE.json…" },
         { NULL },
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_option_context_set_summary(context, "Compiles schema files; together they make one schema.");
-    g_option_context_add_main_entries(context, options, NULL);
+    g_option_context_add_main_entries(context, entries, NULL);
     g_autoptr(GError) error = NULL;
     if (!g_option_context_parse(context, &argc, &argv, &error)) {
         fprintf(stderr, "schemac: %s (see schemac --help)\n", error->message);
         return 2;
     }
-    if (!files || !(out_dir || lock || check) || (out_dir && !date)) {
-        fprintf(
-            stderr,
-            "schemac: give files, and --lock, --check, or -o DIR with --date (see schemac --help)\n");
+    if (!o.files || !(o.out_dir || o.lock || o.check) || (o.out_dir && !o.date)) {
+        fprintf(stderr, "schemac: give files, and --lock, --check, or -o DIR with --date "
+                        "(see schemac --help)\n");
         return 2;
     }
-    if (!run(in_dir, out_dir, date, lock, files, &error)) {
+    if (!run(&o, &error)) {
         fprintf(stderr, "%s\n", error->message);
         return EXIT_FAILURE;
     }

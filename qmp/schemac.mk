@@ -84,3 +84,53 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/machine-config/no-type.json \
 	tests/fuzz/corpus/machine-config/odd-keys.json \
 	tests/fuzz/corpus/machine-config/smallest.json
+
+# The compiler's own tests. SCHEMAC and SCHEMA go to them by the environment.
+AM_TESTS_ENVIRONMENT += export SCHEMAC='$(SCHEMAC)' SCHEMA='$(SCHEMA)';
+TESTS += tests/schema/test-schemac.sh
+EXTRA_DIST += \
+	tests/golden/schema.lock \
+	tests/schema/bad \
+	tests/schema/golden \
+	tests/schema/small.json \
+	tests/schema/test-schemac.sh
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-marshal tests/unit/test-schema tests/schema/test-generated
+
+tests_unit_test_marshal_SOURCES = tests/unit/test-marshal.c
+tests_unit_test_marshal_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_marshal_LDADD = $(unit_libs)
+
+tests_unit_test_schema_SOURCES = \
+	qmp/schema-check.c qmp/schema-json.c qmp/schema.c tests/unit/test-schema.c
+tests_unit_test_schema_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_schema_LDADD = $(unit_libs)
+
+# Code made of a small schema that has one of everything.
+small_headers = \
+	tests/schema/gen/commands.h \
+	tests/schema/gen/events.h \
+	tests/schema/gen/introspect.h \
+	tests/schema/gen/types.h
+small_sources = \
+	tests/schema/gen/commands.c \
+	tests/schema/gen/events.c \
+	tests/schema/gen/introspect.c \
+	tests/schema/gen/types.c
+small_manuals = tests/schema/gen/defaults.5 tests/schema/gen/partita-qmp.7
+tests/schema/gen.stamp: tests/schema/small.json $(schemac_program)
+	$(AM_V_GEN)$(MKDIR_P) tests/schema/gen && $(SCHEMAC) -C $(srcdir) -o tests/schema/gen \
+		--include tests/schema/gen --date 'January 1, 2026' tests/schema/small.json && : > $@
+$(small_headers) $(small_sources): tests/schema/gen.stamp
+	@test -f $@ || rm -f tests/schema/gen.stamp
+	@test -f $@ || $(MAKE) $(AM_MAKEFLAGS) tests/schema/gen.stamp
+tests_schema_test_generated_SOURCES = tests/schema/test-generated.c
+nodist_tests_schema_test_generated_SOURCES = $(small_headers) $(small_sources)
+tests_schema_test_generated_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_schema_test_generated_LDADD = $(unit_libs)
+$(tests_schema_test_generated_OBJECTS): $(small_headers)
+CLEANFILES += $(small_headers) $(small_sources) $(small_manuals) tests/schema/gen.stamp
+
+TESTS += tests/unit/test-marshal tests/unit/test-schema tests/schema/test-generated
+endif
