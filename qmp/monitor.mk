@@ -1,11 +1,14 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 libpartita_a_SOURCES += \
+	qmp/cmd.h qmp/cmd-devices.c qmp/cmd-machine.c qmp/cmd-tree.c \
 	qmp/event-sink.c qmp/event-sink.h \
 	qmp/json-stream.c qmp/json-stream.h \
 	qmp/monitor.c qmp/monitor.h \
 	qmp/session.c qmp/session.h qmp/session-private.h \
 	qmp/session-jsonrpc.c qmp/session-qmp.c \
-	src/machine/inspect.c src/machine/inspect.h
+	qmp/vm-monitor.c qmp/vm-monitor.h \
+	src/machine/inspect.c src/machine/inspect.h \
+	src/machine/machine-inspect.c src/machine/machine-inspect.h
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test-json-stream

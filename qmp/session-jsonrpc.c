@@ -21,20 +21,6 @@ enum {
     RPC_SERVER_ERROR = -32000,
 };
 
-static const char *const class_names[] = {
-    [PTA_ERROR_GENERIC_ERROR] = "GenericError",
-    [PTA_ERROR_COMMAND_NOT_FOUND] = "CommandNotFound",
-    [PTA_ERROR_DEVICE_NOT_ACTIVE] = "DeviceNotActive",
-    [PTA_ERROR_DEVICE_NOT_FOUND] = "DeviceNotFound",
-    [PTA_ERROR_KVM_MISSING_CAP] = "KVMMissingCap",
-    [PTA_ERROR_BAD_DESCRIPTION] = "BadDescription",
-    [PTA_ERROR_BAD_IMAGE] = "BadImage",
-    [PTA_ERROR_BAD_SNAPSHOT] = "BadSnapshot",
-    [PTA_ERROR_BAD_STATE] = "BadState",
-    [PTA_ERROR_HOST] = "Host",
-    [PTA_ERROR_UNSUPPORTED] = "Unsupported",
-};
-
 static void reply_end(PtaSession *s, GString *text, json_t *id)
 {
     g_string_append(text, ", \"id\": ");
@@ -108,10 +94,9 @@ static void reply_failure(PtaSession *s, json_t *id, const GError *error)
         reply_error(s, id, RPC_INTERNAL_ERROR, "GenericError", error->message);
         return;
     }
-    g_assert(error->code >= 0 && error->code < (int)G_N_ELEMENTS(class_names));
     int code = error->code == PTA_ERROR_BAD_DESCRIPTION ? RPC_INVALID_PARAMS
                                                         : RPC_SERVER_ERROR - error->code;
-    reply_error(s, id, code, class_names[error->code], error->message);
+    reply_error(s, id, code, error_class_name((ErrorClass)error->code), error->message);
 }
 
 /* id: NULL for a notification, which is never answered, not even with an error. */

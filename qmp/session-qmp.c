@@ -10,31 +10,20 @@
 
 void session_qmp_greet(PtaSession *s)
 {
-    int major = 0;
-    int minor = 0;
-    int micro = 0;
-    sscanf(PACKAGE_VERSION, "%d.%d.%d", &major, &minor, &micro);
     g_string_append_printf(
         s->out,
         "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": %d, \"minor\": %d, "
         "\"major\": %d}, \"package\": \"%s\"}, \"capabilities\": [\"oob\"]}}\r\n",
-        micro, minor, major, PACKAGE_STRING);
+        PTA_QMP_QEMU_MICRO, PTA_QMP_QEMU_MINOR, PTA_QMP_QEMU_MAJOR, PACKAGE_STRING);
 }
 
 /* QEMU's names; a class of ours is GenericError to its clients. */
 static const char *class_name(const GError *error)
 {
-    static const char *const names[] = {
-        [PTA_ERROR_GENERIC_ERROR] = "GenericError",
-        [PTA_ERROR_COMMAND_NOT_FOUND] = "CommandNotFound",
-        [PTA_ERROR_DEVICE_NOT_ACTIVE] = "DeviceNotActive",
-        [PTA_ERROR_DEVICE_NOT_FOUND] = "DeviceNotFound",
-        [PTA_ERROR_KVM_MISSING_CAP] = "KVMMissingCap",
-    };
-    if (error->domain != PTA_ERROR || error->code >= (int)G_N_ELEMENTS(names)) {
-        return "GenericError";
+    if (error->domain != PTA_ERROR || error->code > PTA_ERROR_KVM_MISSING_CAP) {
+        return error_class_name(ERROR_CLASS_GENERIC_ERROR);
     }
-    return names[error->code];
+    return error_class_name((ErrorClass)error->code); /* the same order: util.h */
 }
 
 static GString *reply_begin(const char *key)

@@ -29,6 +29,12 @@
  * client that does not read holds this and one reply at most. */
 #define PTA_SESSION_OUT_MARK (64 * PTA_KIB)
 
+/* The version of QEMU whose names and shapes the commands follow: greeting and query-version. Our own
+ * is in "package". */
+#define PTA_QMP_QEMU_MAJOR 7
+#define PTA_QMP_QEMU_MINOR 2
+#define PTA_QMP_QEMU_MICRO 0
+
 /* What a session works on; lent for its life. */
 typedef struct PtaSessionEnv {
     PtaVm *vm;

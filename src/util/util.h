@@ -161,13 +161,16 @@ typedef enum PtaTraceCategory {
     PTA_TRACE_BLOCK = 1 << 7,
 } PtaTraceCategory;
 
-extern unsigned pta_trace_mask; /* trace.c; set before threads start (PTA_TRACE=mmio,irq in the environment) */
+extern unsigned pta_trace_mask; /* trace.c; ATOMIC. PTA_TRACE=mmio,irq in the environment */
 void pta_trace_init(void);
+/* "mmio,irq", as in the environment; "" is none. Any time, MAIN. Free with g_free. */
+char *pta_trace_text(void);
+bool pta_trace_set(const char *text, GError **error);
 void pta_trace_emit(const char *category, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
 #define PTA_TRACE(cat, ...) \
     do { \
-        if (G_UNLIKELY(pta_trace_mask & (cat))) { \
+        if (G_UNLIKELY(__atomic_load_n(&pta_trace_mask, __ATOMIC_RELAXED) & (cat))) { \
             pta_trace_emit(#cat, __VA_ARGS__); \
         } \
     } while (0)

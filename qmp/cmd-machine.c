@@ -1,0 +1,174 @@
+/* Commands about the machine as a whole: identity, run state, halts, processors, memory. MAIN. */
+#include "config.h"
+
+#include "qmp/cmd.h"
+
+#include "qmp/gen/commands.h"
+#include "qmp/session.h"
+#include "src/machine/machine.h"
+
+#include <string.h>
+
+bool qmp_query_version(PtaVm *vm, VersionInfo **ret, GError **error)
+{
+    VersionTriple *triple = g_new0(VersionTriple, 1);
+    *triple = (VersionTriple){
+        .major = PTA_QMP_QEMU_MAJOR,
+        .minor = PTA_QMP_QEMU_MINOR,
+        .micro = PTA_QMP_QEMU_MICRO,
+    };
+    *ret = g_new0(VersionInfo, 1);
+    **ret = (VersionInfo){ .qemu = triple, .package = g_strdup(PACKAGE_STRING) };
+    return true;
+}
+
+bool qmp_query_name(PtaVm *vm, NameInfo **ret, GError **error)
+{
+    *ret = g_new0(NameInfo, 1);
+    (*ret)->name = g_strdup(pta_vm_name(vm));
+    return true;
+}
+
+bool qmp_query_uuid(PtaVm *vm, UuidInfo **ret, GError **error)
+{
+    *ret = g_new0(UuidInfo, 1);
+    (*ret)->uuid = g_strdup(pta_vm_uuid(vm));
+    return true;
+}
+
+bool qmp_query_kvm(PtaVm *vm, KvmInfo **ret, GError **error)
+{
+    *ret = g_new0(KvmInfo, 1);
+    for (const PtaBackendOps *const *ops = pta_backends; *ops; ops++) {
+        if (strcmp((*ops)->name, "kvm") == 0) {
+            (*ret)->present = (*ops)->probe(NULL);
+            (*ret)->enabled = *ops == pta_vm_backend(vm);
+        }
+    }
+    return true;
+}
+
+/* ---- run state ---- */
+
+bool qmp_query_status(PtaVm *vm, StatusInfo **ret, GError **error)
+{
+    static const RunState states[PTA_N_RUN_STATES] = {
+        [PTA_RUN_STATE_PRELAUNCH] = RUN_STATE_PRELAUNCH,
+        [PTA_RUN_STATE_RUNNING] = RUN_STATE_RUNNING,
+        [PTA_RUN_STATE_PAUSED] = RUN_STATE_PAUSED,
+        [PTA_RUN_STATE_SHUTDOWN] = RUN_STATE_SHUTDOWN,
+        [PTA_RUN_STATE_GUEST_PANICKED] = RUN_STATE_GUEST_PANICKED,
+        [PTA_RUN_STATE_INTERNAL_ERROR] = RUN_STATE_INTERNAL_ERROR,
+        [PTA_RUN_STATE_DEBUG] = RUN_STATE_DEBUG,
+    };
+    PtaRunState state = pta_vm_state(vm);
+    *ret = g_new0(StatusInfo, 1);
+    (*ret)->running = state == PTA_RUN_STATE_RUNNING;
+    (*ret)->status = states[state];
+    return true;
+}
+
+bool qmp_stop(PtaVm *vm, GError **error)
+{
+    pta_vm_stop(vm);
+    return true;
+}
+
+bool qmp_cont(PtaVm *vm, GError **error)
+{
+    return pta_vm_cont(vm, error);
+}
+
+bool qmp_system_reset(PtaVm *vm, GError **error)
+{
+    return pta_vm_reset(vm, error);
+}
+
+bool qmp_system_powerdown(PtaVm *vm, GError **error)
+{
+    return pta_vm_powerdown(vm, error);
+}
+
+bool qmp_quit(PtaVm *vm, GError **error)
+{
+    pta_vm_quit(vm, shutdown_cause_name(SHUTDOWN_CAUSE_HOST_QMP_QUIT), PTA_EXIT_STATUS_OK);
+    return true;
+}
+
+bool qmp_inject_nmi(PtaVm *vm, GError **error)
+{
+    pta_vm_inject_nmi(vm);
+    return true;
+}
+
+/* ---- halts ---- */
+
+HaltReason pta_qmp_halt_reason(PtaHaltKind kind)
+{
+    static const HaltReason reasons[PTA_N_HALTS] = {
+        [PTA_HALT_POWER_OFF] = HALT_REASON_POWER_OFF,
+        [PTA_HALT_RESET] = HALT_REASON_RESET,
+        [PTA_HALT_HIBERNATE] = HALT_REASON_HIBERNATE,
+        [PTA_HALT_TRIPLE_FAULT] = HALT_REASON_TRIPLE_FAULT,
+        [PTA_HALT_PANIC] = HALT_REASON_CRASH,
+        [PTA_HALT_DEBUG_BREAK] = HALT_REASON_DEBUG_BREAK,
+        [PTA_HALT_SINGLE_STEP] = HALT_REASON_SINGLE_STEP,
+        [PTA_HALT_HW_BREAKPOINT] = HALT_REASON_HW_BREAKPOINT,
+        [PTA_HALT_WATCHDOG] = HALT_REASON_WATCHDOG,
+        [PTA_HALT_INTERNAL_ERROR] = HALT_REASON_INTERNAL_ERROR,
+        [PTA_HALT_DEBUG_EXIT] = HALT_REASON_DEBUG_EXIT,
+    };
+    g_assert(kind < PTA_HALT_REPLAY_MTRRS); /* that one stays within the partition */
+    return reasons[kind];
+}
+
+bool qmp_query_halt(PtaVm *vm, HaltInfo **ret, GError **error)
+{
+    const PtaHaltReason *reason = pta_partition_halt_reason(pta_vm_partition(vm));
+    HaltInfo *info = *ret = g_new0(HaltInfo, 1);
+    if (!reason) {
+        return true;
+    }
+    info->halted = true;
+    info->has_reason = true;
+    info->reason = pta_qmp_halt_reason(reason->kind);
+    info->has_vp = reason->has_vp;
+    info->vp = reason->vp;
+    info->time = g_new0(Timestamp, 1);
+    info->time->seconds = reason->time_us / G_USEC_PER_SEC;
+    info->time->microseconds = reason->time_us % G_USEC_PER_SEC;
+    info->description = *reason->text ? g_strdup(reason->text) : NULL;
+    return true;
+}
+
+bool qmp_clear_halt(PtaVm *vm, bool *ret, GError **error)
+{
+    *ret = pta_vm_clear_halt(vm);
+    return true;
+}
+
+/* ---- processors and memory ---- */
+
+bool qmp_query_cpus_fast(PtaVm *vm, CpuInfoFast ***ret, size_t *n_ret, GError **error)
+{
+    PtaVpSet *vps = pta_partition_vps(pta_vm_partition(vm));
+    unsigned n = pta_vp_set_size(vps);
+    *ret = g_new0(CpuInfoFast *, n);
+    *n_ret = n;
+    for (unsigned i = 0; i < n; i++) {
+        CpuInfoFast *info = (*ret)[i] = g_new0(CpuInfoFast, 1);
+        info->cpu_index = i;
+        info->qom_path = g_strdup_printf("/partition/vp/%u", i);
+        info->thread_id = pta_vp_set_thread_id(vps, i);
+        info->target = SYS_EMU_TARGET_X86_64;
+    }
+    return true;
+}
+
+bool qmp_query_memory_size_summary(PtaVm *vm, MemoryInfo **ret, GError **error)
+{
+    *ret = g_new0(MemoryInfo, 1);
+    (*ret)->base_memory = pta_memory_ram_size(pta_vm_memory(vm));
+    (*ret)->has_plugged_memory = true;
+    return true;
+}
