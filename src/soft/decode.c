@@ -449,7 +449,7 @@ X86DecodeStatus x86_decode(const X86Decoder *d, unsigned mode, const uint8_t *by
         decode_address_size(&z, mode, in);
     }
     if (in->form != X86_F_MOFFS) {
-        in->form = form_of(&z, in);
+        in->form = row->key >= X86_KEY_FIRST ? X86_F_E : form_of(&z, in);
     }
     describe(&z, row, in, info);
     return X86_DECODE_OK;
