@@ -277,6 +277,12 @@ static uint8_t form_of(const ZydisDecodedInstruction *z, X86Insn *in)
             in->rm = in->reg;
         }
         return X86_F_E;
+    case ZYDIS_MNEMONIC_INC:
+    case ZYDIS_MNEMONIC_DEC:
+        if (op < 0x50) {
+            in->rm = in->reg;
+        }
+        return X86_F_E;
     case ZYDIS_MNEMONIC_CALL:
     case ZYDIS_MNEMONIC_JMP:
         return op == 0xff ? X86_F_E : X86_F_E_I;

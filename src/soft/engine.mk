@@ -6,3 +6,12 @@ libpartita_a_SOURCES += src/soft/x86-cpu.h src/soft/x86-fpu-state.h src/soft/opc
 	src/soft/int.h src/soft/int-alu.c src/soft/int-atomic.c src/soft/int-bits.c \
 	src/soft/int-branch.c src/soft/int-decimal.c src/soft/int-move.c src/soft/int-mul.c \
 	src/soft/int-select.c src/soft/int-shift.c src/soft/int-stack.c src/soft/int-string.c
+
+cpu_harness = tests/cpu/cpu-harness.c tests/cpu/cpu-harness.h
+if HAVE_CMOCKA
+check_PROGRAMS += tests/cpu/test-engine
+tests_cpu_test_engine_SOURCES = tests/cpu/test-engine.c $(cpu_harness) tests/lib/cmocka-all.h
+tests_cpu_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_engine_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-engine
+endif
