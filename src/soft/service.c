@@ -198,27 +198,15 @@ static Delivery deliver_irq(X86Cpu *c)
     return DELIVERED;
 }
 
-/* True if something was delivered. What has to wait keeps its bit while the VP runs, for the end of
- * what it waits for is not announced; a VP that is halted cannot end it. */
+/* True if something was delivered. What has to wait is announced again by what ends the wait: IF set
+ * (x86_set_rflags), IRET after an NMI, a lower TPR, EOI; the engine is not here within a shadow. */
 static bool deliver(X86Cpu *c)
 {
-    bool running = c->events.activity == PTA_X86_RUNNING;
-    Delivery nmi = deliver_nmi(c);
-    if (nmi == DELIVERED) {
+    if (deliver_nmi(c) == DELIVERED) {
         x86_attend(c, X86_ATT_IRQ);
         return true;
     }
-    if (nmi == BLOCKED && running) {
-        x86_attend(c, X86_ATT_IRQ);
-    }
-    if (!take(c, X86_ATT_IRQ)) {
-        return false;
-    }
-    Delivery irq = deliver_irq(c);
-    if (running && (irq == BLOCKED || nmi == BLOCKED)) {
-        x86_attend(c, X86_ATT_IRQ);
-    }
-    return irq == DELIVERED;
+    return take(c, X86_ATT_IRQ) && deliver_irq(c) == DELIVERED;
 }
 
 /* ---- sleep ---- */
