@@ -227,6 +227,9 @@ static uint8_t form_of(const ZydisDecodedInstruction *z, X86Insn *in)
         form = op == 0x84 || op == 0x85 ? X86_F_E_R : X86_F_E_I;
         break;
     case ZYDIS_MNEMONIC_MOV:
+        if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || op == 0x8c || op == 0x8e) {
+            return X86_F_E; /* to or from control, debug and segment registers */
+        }
         if (op >= 0xb0 && op < 0xc0) { /* the register is in the opcode: make it E */
             in->rm = in->reg;
             return X86_F_E_I;
@@ -271,12 +274,6 @@ static uint8_t form_of(const ZydisDecodedInstruction *z, X86Insn *in)
         return X86_F_E;
     case ZYDIS_MNEMONIC_POP:
         if (op != 0x8f) {
-            in->rm = in->reg;
-        }
-        return X86_F_E;
-    case ZYDIS_MNEMONIC_INC:
-    case ZYDIS_MNEMONIC_DEC:
-        if (op < 0x50) {
             in->rm = in->reg;
         }
         return X86_F_E;
@@ -403,6 +400,26 @@ static X86DecodeStatus failure(ZyanStatus status)
     }
 }
 
+/* Whether a bad address is #SS: what has no memory operand but the stack. */
+static bool uses_stack(unsigned key)
+{
+    switch (key) {
+    case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_POP:
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFQ:
+    case ZYDIS_MNEMONIC_POPF:
+    case ZYDIS_MNEMONIC_POPFQ:
+    case ZYDIS_MNEMONIC_CALL:
+    case ZYDIS_MNEMONIC_RET:
+    case ZYDIS_MNEMONIC_ENTER:
+    case ZYDIS_MNEMONIC_LEAVE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 X86DecodeStatus x86_decode(const X86Decoder *d, unsigned mode, const uint8_t *bytes, size_t n,
                            X86Insn *in, X86Decoded *info)
 {
@@ -444,7 +461,10 @@ X86DecodeStatus x86_decode(const X86Decoder *d, unsigned mode, const uint8_t *by
         }
         decode_operands(&z, ops, z.operand_count_visible, mode, row, in);
     }
-    if (!(in->ea & X86_EA_MEM)) { /* implied operands: strings, XLAT */
+    if (!(in->ea & X86_EA_MEM)) { /* implied operands: strings, XLAT, the stack */
+        if (uses_stack(row->key)) {
+            in->ea |= X86_EA_SS;
+        }
         if (z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT) {
             uint64_t which =
                 (z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT) / ZYDIS_ATTRIB_HAS_SEGMENT_CS;
