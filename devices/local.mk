@@ -27,3 +27,22 @@ libpartita_a_SOURCES += \
 	devices/chardev/unix.c \
 	devices/io.c \
 	devices/io.h
+
+libpartita_a_SOURCES += \
+	devices/block/block.c \
+	devices/block/block.h \
+	devices/block/file-lock.c \
+	devices/block/file-threads.c \
+	devices/block/file-uring.c \
+	devices/block/file.c \
+	devices/block/file.h \
+	devices/virtio/blk.c \
+	devices/virtio/blk.h \
+	devices/virtio/iov.h \
+	devices/virtio/mmio.c \
+	devices/virtio/mmio.h \
+	devices/virtio/queue.c \
+	devices/virtio/queue.h \
+	devices/virtio/rng.c \
+	devices/virtio/virtio.c \
+	devices/virtio/virtio.h
