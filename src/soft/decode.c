@@ -227,9 +227,6 @@ static uint8_t form_of(const ZydisDecodedInstruction *z, X86Insn *in)
         form = op == 0x84 || op == 0x85 ? X86_F_E_R : X86_F_E_I;
         break;
     case ZYDIS_MNEMONIC_MOV:
-        if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT || op == 0x8c || op == 0x8e) {
-            return X86_F_E; /* to or from control, debug and segment registers */
-        }
         if (op >= 0xb0 && op < 0xc0) { /* the register is in the opcode: make it E */
             in->rm = in->reg;
             return X86_F_E_I;
@@ -274,6 +271,12 @@ static uint8_t form_of(const ZydisDecodedInstruction *z, X86Insn *in)
         return X86_F_E;
     case ZYDIS_MNEMONIC_POP:
         if (op != 0x8f) {
+            in->rm = in->reg;
+        }
+        return X86_F_E;
+    case ZYDIS_MNEMONIC_INC:
+    case ZYDIS_MNEMONIC_DEC:
+        if (op < 0x50) {
             in->rm = in->reg;
         }
         return X86_F_E;
