@@ -379,6 +379,15 @@ static uint8_t prefixes_of(const ZydisDecodedInstruction *z)
     if ((z->attributes & ZYDIS_ATTRIB_HAS_REX) && z->raw.rex.W) {
         pfx |= X86_PFX_REXW;
     }
+    for (unsigned i = 0; i < z->raw.prefix_count; i++) { /* those that select the opcode */
+        if (z->raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY) {
+            uint8_t value = z->raw.prefixes[i].value;
+            pfx |= value == 0xf3   ? X86_PFX_REP
+                   : value == 0xf2 ? X86_PFX_REPNE
+                   : value == 0x66 ? X86_PFX_OPSIZE
+                                   : 0;
+        }
+    }
     return pfx;
 }
 
