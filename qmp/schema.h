@@ -1,6 +1,6 @@
 /*
  * The schema language: files of JSON that declare types, commands and events with their
- * documentation, loaded and checked. HACKING.md describes the language. The schema compiler turns the
+ * documentation, loaded and checked. docs/design/schema.md describes the language. The schema compiler turns the
  * model into C and manual pages; tests load it too. No thread, no global state.
  *
  * Every refusal is one error "file:line: reason".

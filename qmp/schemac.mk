@@ -7,7 +7,7 @@ SCHEMA = \
 	schema/status.json \
 	schema/devices.json \
 	schema/tree.json
-EXTRA_DIST += $(SCHEMA)
+EXTRA_DIST += $(SCHEMA) docs/design/schema.md
 # When the interface last changed: the date of its manual pages.
 SCHEMA_DATE = November 20, 2026
 
@@ -96,7 +96,8 @@ EXTRA_DIST += \
 	tests/schema/test-schemac.sh
 
 if HAVE_CMOCKA
-check_PROGRAMS += tests/unit/test-marshal tests/unit/test-schema tests/schema/test-generated
+check_PROGRAMS += tests/unit/test-marshal tests/unit/test-schema tests/schema/test-generated \
+	tests/schema/test-qemu-shapes
 
 tests_unit_test_marshal_SOURCES = tests/unit/test-marshal.c
 tests_unit_test_marshal_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -132,5 +133,10 @@ tests_schema_test_generated_LDADD = $(unit_libs)
 $(tests_schema_test_generated_OBJECTS): $(small_headers)
 CLEANFILES += $(small_headers) $(small_sources) $(small_manuals) tests/schema/gen.stamp
 
-TESTS += tests/unit/test-marshal tests/unit/test-schema tests/schema/test-generated
+tests_schema_test_qemu_shapes_SOURCES = tests/schema/test-qemu-shapes.c
+tests_schema_test_qemu_shapes_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_schema_test_qemu_shapes_LDADD = $(unit_libs)
+
+TESTS += tests/unit/test-marshal tests/unit/test-schema tests/schema/test-generated \
+	tests/schema/test-qemu-shapes
 endif
