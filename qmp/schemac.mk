@@ -7,7 +7,7 @@ SCHEMA = \
 	schema/status.json \
 	schema/devices.json \
 	schema/tree.json
-EXTRA_DIST += $(SCHEMA) docs/design/schema.md
+EXTRA_DIST += $(SCHEMA)
 # When the interface last changed: the date of its manual pages.
 SCHEMA_DATE = November 20, 2026
 
