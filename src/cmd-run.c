@@ -6,6 +6,7 @@
 
 #include "src/commands.h"
 
+#include "qmp/vm-monitor.h"
 #include "src/machine/machine.h"
 #include "src/util/i18n.h"
 
@@ -17,6 +18,7 @@ typedef struct Run {
     MachineConfig *config;
     char *base_dir;
     PtaVm *vm;
+    PtaVmMonitor *monitor;
     GMainLoop *loop;
     bool power_pressed; /* a first signal pressed the button */
     int status;
@@ -146,6 +148,10 @@ static bool run_machine(Run *run, gboolean paused, GError **error)
     if (!run->vm) {
         return false;
     }
+    run->monitor = pta_vm_monitor_new(run->vm, run->base_dir, error);
+    if (!run->monitor) {
+        return false;
+    }
     pta_vm_add_observer(run->vm, &run_observer, run);
     g_unix_signal_add(SIGTERM, on_signal, run);
     g_unix_signal_add(SIGINT, on_signal, run);
@@ -216,6 +222,7 @@ int pta_cmd_run(int argc, char **argv)
         complain(file, error);
         run.status = status_of(error);
     }
+    pta_vm_monitor_free(run.monitor); /* what was answered is still sent */
     pta_vm_free(run.vm);
     machine_config_free(run.config);
     g_main_loop_unref(run.loop);
