@@ -15,3 +15,10 @@ tests_cpu_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_cpu_test_engine_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-engine
 endif
+
+if HOST_X86_64
+EXTRA_PROGRAMS += tests/bench/cpu-engine
+tests_bench_cpu_engine_SOURCES = tests/bench/cpu-engine.c tests/bench/cpu-loops.S \
+	tests/bench/cpu-loops.h $(cpu_harness)
+tests_bench_cpu_engine_LDADD = $(PARTITA_LIBS)
+endif
