@@ -46,25 +46,3 @@ libpartita_a_SOURCES += \
 	devices/virtio/rng.c \
 	devices/virtio/virtio.c \
 	devices/virtio/virtio.h
-
-if HAVE_CMOCKA
-device_fixture = tests/device/fixture.c tests/device/fixture.h
-
-check_PROGRAMS += tests/device/test-virtio-blk
-tests_device_test_virtio_blk_SOURCES = tests/device/test-virtio-blk.c $(device_fixture)
-tests_device_test_virtio_blk_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_device_test_virtio_blk_LDADD = $(unit_libs)
-TESTS += tests/device/test-virtio-blk
-
-check_PROGRAMS += tests/device/test-uart16550
-tests_device_test_uart16550_SOURCES = tests/device/test-uart16550.c $(device_fixture)
-tests_device_test_uart16550_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_device_test_uart16550_LDADD = $(unit_libs)
-TESTS += tests/device/test-uart16550
-
-check_PROGRAMS += tests/device/test-chardev
-tests_device_test_chardev_SOURCES = tests/device/test-chardev.c $(device_fixture)
-tests_device_test_chardev_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_device_test_chardev_LDADD = $(unit_libs)
-TESTS += tests/device/test-chardev
-endif

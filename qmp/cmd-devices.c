@@ -1,6 +1,7 @@
 /* Commands about the back ends of devices: query-chardev, ringbuf-read, query-block. MAIN. */
 #include "config.h"
 
+#include "devices/block/block.h"
 #include "devices/chardev/chardev.h"
 #include "devices/device.h"
 #include "qmp/gen/commands.h"
@@ -11,6 +12,11 @@
 static PtaChardev *device_chardev(PtaDevice *dev)
 {
     return dev->klass->chardev ? dev->klass->chardev(dev) : NULL;
+}
+
+static PtaBlock *device_block(PtaDevice *dev)
+{
+    return dev->klass->block ? dev->klass->block(dev) : NULL;
 }
 
 bool qmp_query_chardev(PtaVm *vm, ChardevInfo ***ret, size_t *n_ret, GError **error)
@@ -47,19 +53,43 @@ bool qmp_ringbuf_read(PtaVm *vm, const RingbufReadArgs *args, char **ret, GError
     return true;
 }
 
-/* Block devices come with their back ends. */
+static BlockDeviceInfo *medium_info(const PtaBlock *b)
+{
+    ImageInfo *image = g_new0(ImageInfo, 1);
+    image->filename = g_strdup(b->filename);
+    image->format = g_strdup("raw");
+    image->virtual_size = b->size;
+    struct stat st;
+    if (stat(b->filename, &st) == 0) {
+        image->has_actual_size = true;
+        image->actual_size = (uint64_t)st.st_blocks * 512;
+    }
+    BlockdevCacheInfo *cache = g_new0(BlockdevCacheInfo, 1);
+    cache->writeback = true;
+    cache->direct = b->direct;
+    BlockDeviceInfo *info = g_new0(BlockDeviceInfo, 1);
+    info->file = g_strdup(b->filename);
+    info->ro = b->read_only;
+    info->drv = g_strdup("raw");
+    info->image = image;
+    info->cache = cache;
+    return info;
+}
+
 bool qmp_query_block(PtaVm *vm, BlockInfo ***ret, size_t *n_ret, GError **error)
 {
     *ret = g_new0(BlockInfo *, pta_vm_n_devices(vm));
     for (size_t i = 0; i < pta_vm_n_devices(vm); i++) {
         PtaDevice *dev = pta_vm_device(vm, i);
-        if (!dev->klass->block || !dev->klass->block(dev)) {
+        PtaBlock *b = device_block(dev);
+        if (!b) {
             continue;
         }
         BlockInfo *info = (*ret)[(*n_ret)++] = g_new0(BlockInfo, 1);
         info->device = g_strdup(dev->id);
         info->qdev = g_strdup_printf("/devices/%s", dev->id);
         info->type = g_strdup("unknown");
+        info->inserted = medium_info(b);
     }
     return true;
 }

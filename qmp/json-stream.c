@@ -20,7 +20,8 @@ typedef enum State {
 
 struct PtaJsonStream {
     State state;
-    GString *text;   /* the message so far, single quotes replaced by double ones */
+    GString *text; /* the message so far, single quotes replaced by double ones */
+    size_t max_bytes;
     size_t taken;    /* how many bytes of the input it was */
     unsigned depth;  /* open brackets, at most the limit except in SKIP_NEST */
     uint64_t braces; /* bit i: the bracket of level i is a brace */
@@ -35,7 +36,13 @@ PtaJsonStream *pta_json_stream_new(void)
 {
     PtaJsonStream *s = g_new0(PtaJsonStream, 1);
     s->text = g_string_sized_new(256);
+    s->max_bytes = PTA_JSON_STREAM_MAX_BYTES;
     return s;
+}
+
+void pta_json_stream_set_max_bytes(PtaJsonStream *s, size_t max)
+{
+    s->max_bytes = max;
 }
 
 void pta_json_stream_free(PtaJsonStream *s)
@@ -181,9 +188,8 @@ static bool message_byte(PtaJsonStream *s, char c, PtaJsonItem *item)
         }
         s->state = is_scalar_byte(c) ? SCALAR : INSIDE;
     }
-    if (++s->taken > PTA_JSON_STREAM_MAX_BYTES) {
-        refuse(s, s->depth ? SKIP_NEST : SKIP_LINE, item, "more than %zu bytes",
-               PTA_JSON_STREAM_MAX_BYTES);
+    if (++s->taken > s->max_bytes) {
+        refuse(s, s->depth ? SKIP_NEST : SKIP_LINE, item, "more than %zu bytes", s->max_bytes);
         return false; /* SKIP_* looks at it */
     }
     if (s->state == STRING) {

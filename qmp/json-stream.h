@@ -34,6 +34,9 @@ PtaJsonStream *pta_json_stream_new(void);
 void pta_json_stream_free(PtaJsonStream *stream);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaJsonStream, pta_json_stream_free)
 
+/* In place of PTA_JSON_STREAM_MAX_BYTES: for a client, which trusts its server. */
+void pta_json_stream_set_max_bytes(PtaJsonStream *stream, size_t max);
+
 /* What a stretch of bytes ended in: nothing (both NULL), a value, or an error. */
 typedef struct PtaJsonItem {
     json_t *value;   /* the caller's reference */

@@ -1,12 +1,16 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 libpartita_a_SOURCES += \
+	qmp/client.c qmp/client.h \
+	qmp/client-schema.c qmp/client-schema.h \
 	qmp/cmd.h qmp/cmd-devices.c qmp/cmd-machine.c qmp/cmd-tree.c \
 	qmp/event-sink.c qmp/event-sink.h \
 	qmp/json-stream.c qmp/json-stream.h \
 	qmp/monitor.c qmp/monitor.h \
+	qmp/pretty.c qmp/pretty.h \
 	qmp/session.c qmp/session.h qmp/session-private.h \
 	qmp/session-jsonrpc.c qmp/session-qmp.c \
 	qmp/vm-monitor.c qmp/vm-monitor.h \
+	src/cmd-monitor.c src/monitor-console.c src/monitor-console.h \
 	src/machine/inspect.c src/machine/inspect.h \
 	src/machine/machine-inspect.c src/machine/machine-inspect.h
 

@@ -19,6 +19,10 @@ typedef struct Command {
 static const Command commands[] = {
     { "run", N_("run [OPTION…] MACHINE.json"), N_("run a virtual machine"), pta_cmd_run },
     { "check", N_("check MACHINE.json"), N_("check a machine description"), pta_cmd_check },
+    { "monitor", N_("monitor SOCKET [COMMAND [KEY=VALUE…]]"), N_("talk to a running machine"),
+      pta_cmd_monitor },
+    { "inspect", N_("inspect SOCKET [PATH]"), N_("print the device tree of a running machine"),
+      pta_cmd_inspect },
 };
 
 static void print_help(FILE *out)

@@ -1,0 +1,526 @@
+/*
+ * The interactive monitor. On a terminal libedit edits the line; its reader of characters is ours and
+ * waits for the terminal and the socket, so that an event is shown the moment it comes: above the
+ * line that is being typed, which is drawn again below it. MAIN.
+ */
+#include "config.h"
+
+#include "src/monitor-console.h"
+
+#include "qmp/gen/introspect.h"
+#include "qmp/pretty.h"
+#include "src/util/i18n.h"
+
+#include <errno.h>
+#include <histedit.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <wchar.h>
+
+#define HISTORY_SIZE 500
+#define KILL_LINE    L'\025' /* Ctrl-U, as libedit's emacs mode binds it */
+
+struct PtaConsole {
+    bool json;
+    PtaClient *client;             /* lent while it runs */
+    const PtaClientSchema *schema; /* may be NULL */
+    EditLine *el;                  /* NULL if input is no terminal */
+    History *history;
+    char *history_file;
+    bool editing; /* a line is on the screen */
+    bool gone;    /* the connection */
+    mbstate_t in_state;
+};
+
+static volatile sig_atomic_t interrupted; /* Ctrl-C was typed */
+
+PtaConsole *pta_console_new(bool json)
+{
+    PtaConsole *c = g_new0(PtaConsole, 1);
+    c->json = json;
+    return c;
+}
+
+void pta_console_free(PtaConsole *c)
+{
+    if (!c) {
+        return;
+    }
+    if (c->history) {
+        HistEvent ev;
+        if (c->history_file) {
+            history(c->history, &ev, H_SAVE, c->history_file);
+        }
+        history_end(c->history);
+    }
+    if (c->el) {
+        el_end(c->el);
+    }
+    g_free(c->history_file);
+    g_free(c);
+}
+
+/* ---- output ---- */
+
+static void print_json(const json_t *value)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY);
+    puts(text);
+    free(text);
+}
+
+static void print_result(const json_t *value, bool json)
+{
+    if (json) {
+        print_json(value);
+    } else {
+        g_autofree char *text = pta_pretty(value);
+        fputs(text, stdout);
+    }
+    fflush(stdout);
+}
+
+/* Clears the line that is being edited, so that something can be printed in its place. */
+static void leave_line(PtaConsole *c)
+{
+    if (c->editing) {
+        fputs("\r\033[K", stdout);
+    }
+}
+
+static void return_to_line(PtaConsole *c)
+{
+    fflush(stdout);
+    if (c->editing) {
+        el_set(c->el, EL_REFRESH);
+    }
+}
+
+void pta_console_event(void *opaque, const json_t *event)
+{
+    PtaConsole *c = opaque;
+    leave_line(c);
+    if (c->json) {
+        print_json(event);
+    } else {
+        g_autofree char *text = pta_pretty_event(event);
+        puts(text);
+    }
+    return_to_line(c);
+}
+
+/* ---- commands ---- */
+
+static int report(const GError *error)
+{
+    fprintf(stderr, "partita: %s\n", error->message);
+    return g_error_matches(error, PTA_CLIENT_ERROR, PTA_CLIENT_ERROR_GONE) ? 2 : 1;
+}
+
+int pta_console_execute(PtaClient *client, const PtaClientSchema *schema, bool json,
+                        const char *const *words)
+{
+    g_autoptr(GError) error = NULL;
+    json_t *args = pta_client_schema_parse(schema, words[0], words + 1, &error);
+    if (!args) {
+        return report(error);
+    }
+    if (json_object_size(args) == 0) {
+        json_decref(args);
+        args = NULL;
+    }
+    json_t *result = pta_client_call(client, words[0], args, &error);
+    if (!result) {
+        return report(error);
+    }
+    print_result(result, json);
+    json_decref(result);
+    return 0;
+}
+
+/* A line that begins with a brace is a request as it stands. */
+static int execute_request(PtaConsole *c, const char *line)
+{
+    json_error_t where;
+    json_t *request = json_loads(line, JSON_REJECT_DUPLICATES, &where);
+    if (!request) {
+        fprintf(stderr, "partita: %s\n", where.text);
+        return 1;
+    }
+    g_autoptr(GError) error = NULL;
+    json_t *reply = pta_client_request(c->client, request, &error);
+    json_decref(request);
+    if (!reply) {
+        return report(error);
+    }
+    int status = json_object_get(reply, "return") ? 0 : 1;
+    print_json(reply);
+    json_decref(reply);
+    return status;
+}
+
+/* Names in as many columns as the terminal has. */
+static void print_columns(char **names)
+{
+    size_t widest = 0;
+    for (char **name = names; *name; name++) {
+        widest = MAX(widest, strlen(*name));
+    }
+    struct winsize ws = { 0 };
+    size_t width = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col ? ws.ws_col : 80;
+    size_t n = g_strv_length(names);
+    size_t columns = MAX(1, width / (widest + 2));
+    size_t rows = (n + columns - 1) / columns;
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t i = row; i < n; i += rows) {
+            printf("%-*s", i + rows < n ? (int)widest + 2 : 0, names[i]);
+        }
+        putchar('\n');
+    }
+}
+
+static const PtaQmpInfo *find_info(const char *command)
+{
+    for (const PtaQmpInfo *info = pta_qmp_command_info; info->name; info++) {
+        if (strcmp(info->name, command) == 0) {
+            return info;
+        }
+    }
+    return NULL;
+}
+
+static void help_command(const PtaConsole *c, const char *command)
+{
+    g_auto(GStrv) usage = pta_client_schema_usage(c->schema, command);
+    g_autofree char *args = g_strjoinv(" ", usage);
+    printf("%s %s\n", command, args);
+    const PtaQmpInfo *info = find_info(command);
+    if (!info) {
+        return; /* a command of another server */
+    }
+    printf("  %s\n", info->doc);
+    for (size_t i = 0; info->type && i < info->type->n_members; i++) {
+        printf("  %s: %s\n", info->type->members[i].name, info->type->members[i].doc);
+    }
+}
+
+static int help(const PtaConsole *c, const char *command)
+{
+    if (!c->schema) {
+        fprintf(stderr, _("partita: the server does not describe its commands\n"));
+        return 1;
+    }
+    if (command && pta_client_schema_has(c->schema, command)) {
+        help_command(c, command);
+        return 0;
+    }
+    if (command) {
+        fprintf(stderr, _("partita: there is no command %s\n"), command);
+        return 1;
+    }
+    g_auto(GStrv) names = pta_client_schema_commands(c->schema);
+    print_columns(names);
+    printf(
+        _("\nCOMMAND key=value… runs one; `help COMMAND` says what it takes; Tab completes.\n"
+          "A line of JSON is sent as it is. Ctrl-D or `exit` leaves; `quit` ends the machine.\n"));
+    return 0;
+}
+
+/* Returns the status, or -1 to leave. */
+static int run_line(PtaConsole *c, const char *line)
+{
+    g_autofree char *text = g_strstrip(g_strdup(line));
+    if (*text == '\0' || *text == '#') {
+        return 0;
+    }
+    if (*text == '{') {
+        return execute_request(c, text);
+    }
+    g_auto(GStrv) words = NULL;
+    g_autoptr(GError) error = NULL;
+    if (!g_shell_parse_argv(text, NULL, &words, &error)) {
+        return report(error);
+    }
+    if (strcmp(words[0], "exit") == 0) {
+        return -1;
+    }
+    if (strcmp(words[0], "help") == 0) {
+        return help(c, words[1]);
+    }
+    return pta_console_execute(c->client, c->schema, c->json, (const char *const *)words);
+}
+
+/* ---- completion ---- */
+
+/* Names below the object of the tree that `path` is in, each with its whole path. */
+static void complete_path(PtaConsole *c, const char *path, const char *before, GPtrArray *found)
+{
+    const char *slash = strrchr(path, '/');
+    g_autofree char *dir = slash ? g_strndup(path, (size_t)(slash - path) + 1) : g_strdup("/");
+    json_t *list = pta_client_call(c->client, "qom-list", json_pack("{s:s}", "path", dir), NULL);
+    size_t i;
+    json_t *property;
+    json_array_foreach(list, i, property)
+    {
+        const char *name = json_string_value(json_object_get(property, "name"));
+        const char *type = json_string_value(json_object_get(property, "type"));
+        if (name && type) {
+            g_ptr_array_add(found, g_strdup_printf("%s%s%s%s", before, dir, name,
+                                                   g_str_has_prefix(type, "child<") ? "/" : ""));
+        }
+    }
+    json_decref(list);
+}
+
+static void add_all(GPtrArray *found, const char *before, char **names)
+{
+    for (char **name = names; *name; name++) {
+        g_ptr_array_add(found, g_strconcat(before, *name, NULL));
+    }
+}
+
+/* All that may stand in place of word, which is the n-th of the line (from 0). */
+static GPtrArray *candidates(PtaConsole *c, const char *command, unsigned n, const char *word)
+{
+    GPtrArray *found = g_ptr_array_new_with_free_func(g_free);
+    if (!c->schema) {
+        return found;
+    }
+    if (n == 0 || (n == 1 && strcmp(command, "help") == 0)) {
+        g_auto(GStrv) names = pta_client_schema_commands(c->schema);
+        add_all(found, "", names);
+        if (n == 0) {
+            static const char *const own[] = { "exit", "help", NULL };
+            add_all(found, "", (char **)(uintptr_t)own);
+        }
+        return found;
+    }
+    const char *equals = strchr(word, '=');
+    if (!equals) {
+        g_auto(GStrv) keys = pta_client_schema_keys(c->schema, command, word);
+        add_all(found, "", keys);
+        return found;
+    }
+    g_autofree char *key = g_strndup(word, (size_t)(equals - word));
+    /* In a list, the last element is what is typed. */
+    const char *comma = strrchr(equals, ',');
+    g_autofree char *before = g_strndup(word, (size_t)((comma ?: equals) + 1 - word));
+    g_auto(GStrv) values = pta_client_schema_values(c->schema, command, key);
+    add_all(found, before, values);
+    if (found->len == 0 && strcmp(key, "path") == 0 &&
+        pta_client_schema_has(c->schema, "qom-list")) {
+        complete_path(c, equals + 1, before, found);
+    }
+    return found;
+}
+
+static void keep_prefix(GPtrArray *found, const char *prefix)
+{
+    for (guint i = found->len; i-- > 0;) {
+        if (!g_str_has_prefix(found->pdata[i], prefix)) {
+            g_ptr_array_remove_index(found, i);
+        }
+    }
+}
+
+/* How many bytes all have in common. */
+static size_t common_length(const GPtrArray *found)
+{
+    const char *first = found->pdata[0];
+    size_t n = strlen(first);
+    for (guint i = 1; i < found->len; i++) {
+        const char *other = found->pdata[i];
+        size_t m = 0;
+        while (m < n && first[m] == other[m]) {
+            m++;
+        }
+        n = m;
+    }
+    return n;
+}
+
+static unsigned char on_tab(EditLine *el, int key)
+{
+    PtaConsole *c;
+    el_get(el, EL_CLIENTDATA, &c);
+    const LineInfo *line = el_line(el);
+    g_autofree char *text = g_strndup(line->buffer, (size_t)(line->cursor - line->buffer));
+    g_auto(GStrv) words = g_strsplit(text, " ", -1);
+    unsigned n = 0; /* words before the last one; more than one space counts as one */
+    const char *command = "";
+    for (char **w = words; *w && w[1]; w++) {
+        if (**w) {
+            command = n++ == 0 ? *w : command;
+        }
+    }
+    const char *word = *words ? words[g_strv_length(words) - 1] : "";
+    g_autoptr(GPtrArray) found = candidates(c, command, n, word);
+    keep_prefix(found, word);
+    if (found->len == 0) {
+        return CC_ERROR;
+    }
+    g_autofree char *common = g_strndup(found->pdata[0], common_length(found));
+    const char *rest = common + strlen(word);
+    if (found->len == 1 && !strchr("=./", common[strlen(common) - 1])) {
+        g_autofree char *full = g_strconcat(rest, " ", NULL);
+        return el_insertstr(el, full) == 0 ? CC_REFRESH : CC_ERROR;
+    }
+    if (*rest) {
+        return el_insertstr(el, rest) == 0 ? CC_REFRESH : CC_ERROR;
+    }
+    g_ptr_array_add(found, NULL);
+    putchar('\n');
+    print_columns((char **)found->pdata);
+    fflush(stdout);
+    return CC_REDISPLAY;
+}
+
+/* ---- the line editor ---- */
+
+static char *prompt(EditLine *el)
+{
+    static char text[] = "(partita) ";
+    return text;
+}
+
+/* libedit's reader: one character, having waited for it and shown what came meanwhile. */
+static int read_char(EditLine *el, wchar_t *wc)
+{
+    PtaConsole *c;
+    el_get(el, EL_CLIENTDATA, &c);
+    for (;;) {
+        struct pollfd fds[2] = {
+            { .fd = STDIN_FILENO, .events = POLLIN },
+            { .fd = pta_client_fd(c->client), .events = POLLIN },
+        };
+        int ready = poll(fds, 2, -1);
+        if (interrupted) {
+            interrupted = 0;
+            *wc = KILL_LINE;
+            return 1;
+        }
+        if (ready < 0 && errno != EINTR) {
+            return -1;
+        }
+        if (ready > 0 && fds[1].revents) {
+            g_autoptr(GError) error = NULL;
+            if (!pta_client_receive(c->client, &error)) {
+                leave_line(c);
+                report(error);
+                c->gone = true;
+                return 0;
+            }
+        }
+        if (ready > 0 && fds[0].revents) {
+            char byte;
+            ssize_t n = read(STDIN_FILENO, &byte, 1);
+            if (n <= 0) {
+                return (int)n;
+            }
+            size_t len = mbrtowc(wc, &byte, 1, &c->in_state);
+            if (len == (size_t)-1) { /* not in the locale's encoding: dropped */
+                memset(&c->in_state, 0, sizeof(c->in_state));
+            } else if (len != (size_t)-2) {
+                return 1;
+            }
+        }
+    }
+}
+
+static void on_sigint(int sig)
+{
+    interrupted = 1;
+}
+
+static void load_history(PtaConsole *c)
+{
+    HistEvent ev;
+    c->history = history_init();
+    history(c->history, &ev, H_SETSIZE, HISTORY_SIZE);
+    history(c->history, &ev, H_SETUNIQUE, 1);
+    g_autofree char *dir = g_build_filename(g_get_user_state_dir(), "partita", NULL);
+    if (g_mkdir_with_parents(dir, 0700) == 0) {
+        c->history_file = g_build_filename(dir, "monitor-history", NULL);
+        history(c->history, &ev, H_LOAD, c->history_file);
+    }
+}
+
+static void start_editor(PtaConsole *c)
+{
+    c->el = el_init("partita", stdin, stdout, stderr);
+    load_history(c);
+    el_set(c->el, EL_CLIENTDATA, c);
+    el_set(c->el, EL_PROMPT, prompt);
+    el_set(c->el, EL_EDITOR, "emacs");
+    el_set(c->el, EL_SIGNAL, 0);
+    el_set(c->el, EL_HIST, history, c->history);
+    el_set(c->el, EL_ADDFN, "partita-complete", "Complete the word", on_tab);
+    el_set(c->el, EL_BIND, "\t", "partita-complete", NULL);
+    el_set(c->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    el_set(c->el, EL_BIND, "^U", "em-kill-line", NULL);
+    el_source(c->el, NULL); /* ~/.editrc, as other users of libedit do */
+    el_set(c->el, EL_GETCFN, read_char);
+    /* Without SA_RESTART: it has to end the poll(). */
+    sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_sigint }, NULL);
+}
+
+static void greet(const PtaConsole *c)
+{
+    const json_t *version = json_object_get(pta_client_greeting(c->client), "version");
+    const char *package = json_string_value(json_object_get(version, "package"));
+    printf(_("Connected to %s. Tab completes, `help` helps, Ctrl-D leaves.\n"), package ?: "?");
+}
+
+static int edit_lines(PtaConsole *c)
+{
+    start_editor(c);
+    greet(c);
+    int status = 0;
+    while (status >= 0 && !c->gone) {
+        int count;
+        c->editing = true;
+        const char *line = el_gets(c->el, &count);
+        c->editing = false;
+        if (!line || count <= 0) {
+            putchar('\n');
+            break;
+        }
+        HistEvent ev;
+        if (*line != '\n') {
+            history(c->history, &ev, H_ENTER, line);
+        }
+        status = run_line(c, line);
+        c->gone |= status == 2;
+    }
+    return c->gone ? 2 : 0;
+}
+
+/* Lines from a pipe or file: nothing is shown but results. */
+static int read_lines(PtaConsole *c)
+{
+    int first = 0;
+    char *line = NULL;
+    size_t size = 0;
+    while (getline(&line, &size, stdin) > 0) {
+        int status = run_line(c, line);
+        if (status < 0 || status == 2) {
+            first = MAX(status, first);
+            break;
+        }
+        first = first ?: status;
+    }
+    free(line);
+    return first;
+}
+
+int pta_console_run(PtaConsole *c, PtaClient *client, const PtaClientSchema *schema)
+{
+    c->client = client;
+    c->schema = schema;
+    return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ? edit_lines(c) : read_lines(c);
+}
