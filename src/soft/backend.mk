@@ -14,4 +14,10 @@ tests_unit_test_lapic_SOURCES = tests/unit/test-lapic.c tests/lib/cmocka-all.h
 tests_unit_test_lapic_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_lapic_LDADD = $(unit_libs)
 TESTS += tests/unit/test-lapic
+
+check_PROGRAMS += tests/unit/test-soft
+tests_unit_test_soft_SOURCES = tests/unit/test-soft.c tests/lib/cmocka-all.h
+tests_unit_test_soft_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_soft_LDADD = $(unit_libs)
+TESTS += tests/unit/test-soft
 endif

@@ -399,6 +399,10 @@ void x86_deliver(X86Cpu *c)
     }
     c->stats[X86_STAT_EXCEPTION]++;
     c->debug_hits = 0;
+    if (G_UNLIKELY(__atomic_load_n(&c->attention, __ATOMIC_RELAXED) & X86_ATT_HALT)) {
+        /* The trap of a single-stepped HLT: the handler runs, the VP does not halt in it. */
+        __atomic_fetch_and(&c->attention, ~(uint32_t)X86_ATT_HALT, __ATOMIC_SEQ_CST);
+    }
     PTA_TRACE(PTA_TRACE_CPU,
               "vp %u: exception %u error %#x cr2 %#" G_GINT64_MODIFIER
               "x at %#x:%#" G_GINT64_MODIFIER "x",

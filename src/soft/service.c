@@ -142,12 +142,6 @@ void x86_take_messages(X86Cpu *c)
 
 /* ---- interrupts ---- */
 
-typedef enum Delivery {
-    NOTHING,
-    BLOCKED,   /* something waits for IF, IRET or the end of a shadow */
-    DELIVERED, /* RIP is that of the handler */
-} Delivery;
-
 /* An exception that was pending when the state was set comes first (PtaX86Events). Throws. */
 static void raise_pending(X86Cpu *c)
 {
@@ -161,52 +155,42 @@ static void raise_pending(X86Cpu *c)
     x86_raise_fault(c, NULL, &f);
 }
 
-static Delivery deliver_nmi(X86Cpu *c)
+/* True if RIP is now that of the handler. While NMIs are blocked it waits for IRET, which attends
+ * X86_ATT_NMI. (A shadow is over by the time that the engine comes here.) */
+static bool deliver_nmi(X86Cpu *c)
 {
-    if (G_LIKELY(!c->events.nmi_pending)) {
-        return NOTHING;
-    }
-    if (c->events.nmi_blocked || c->shadow) {
-        return BLOCKED;
+    if (G_LIKELY(!c->events.nmi_pending) || c->events.nmi_blocked) {
+        return false;
     }
     c->events.nmi_pending = 0;
-    c->events.nmi_blocked = 1; /* until IRET */
     c->events.activity = PTA_X86_RUNNING;
+    x86_attend(c, X86_ATT_IRQ); /* whatever else waits; delivery may not return */
     x86_interrupt(c, X86_NMI);
-    return DELIVERED;
+    return true;
 }
 
-static Delivery deliver_irq(X86Cpu *c)
+/* The same; while IF is clear it waits for x86_set_rflags(), and behind a priority for EOI or TPR,
+ * which attend X86_ATT_IRQ. */
+static bool deliver_irq(X86Cpu *c)
 {
-    int vector = x86_lapic_pending(c);
-    bool extint = x86_lapic_extint_pending(c);
-    if (vector < 0 && !extint) {
-        return NOTHING;
+    if (!take(c, X86_ATT_IRQ) || !(c->rflags & X86_IF)) {
+        return false;
     }
-    if (!(c->rflags & X86_IF) || c->shadow) {
-        return BLOCKED;
-    }
-    if (extint) {
+    int vector;
+    if (x86_lapic_extint_pending(c)) {
         vector = x86_lapic_extint_accept(c);
     } else {
+        vector = x86_lapic_pending(c);
+        if (vector < 0) {
+            return false;
+        }
         x86_lapic_accept(c, (uint8_t)vector);
     }
     PTA_TRACE(PTA_TRACE_IRQ, "vp%u: interrupt 0x%x", c->index, (unsigned)vector);
     c->events.activity = PTA_X86_RUNNING;
-    x86_attend(c, X86_ATT_IRQ); /* there may be more; delivery may not return */
+    x86_attend(c, X86_ATT_IRQ);
     x86_interrupt(c, (uint8_t)vector);
-    return DELIVERED;
-}
-
-/* True if something was delivered. What has to wait is announced again by what ends the wait: IF set
- * (x86_set_rflags), IRET after an NMI, a lower TPR, EOI; the engine is not here within a shadow. */
-static bool deliver(X86Cpu *c)
-{
-    if (deliver_nmi(c) == DELIVERED) {
-        x86_attend(c, X86_ATT_IRQ);
-        return true;
-    }
-    return take(c, X86_ATT_IRQ) && deliver_irq(c) == DELIVERED;
+    return true;
 }
 
 /* ---- sleep ---- */
@@ -266,7 +250,7 @@ bool x86_service(X86Cpu *c)
         }
         if (c->events.activity == PTA_X86_WAIT_FOR_SIPI) {
             take(c, X86_ATT_IRQ); /* stays in IRR */
-        } else if (deliver(c)) {
+        } else if (deliver_nmi(c) || deliver_irq(c)) {
             return true;
         }
         if (c->events.activity == PTA_X86_RUNNING) {

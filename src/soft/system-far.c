@@ -447,8 +447,8 @@ static void iret_protected(X86Cpu *c, const X86Insn *in)
 void op_iret(X86Cpu *c, const X86Insn *in)
 {
     c->events.nmi_blocked = 0; /* even if it faults: SDM vol. 3, 6.7.1 */
-    if (c->events.nmi_pending) {
-        x86_attend(c, X86_ATT_NMI);
+    if (G_UNLIKELY(c->events.nmi_pending)) {
+        x86_attend(c, X86_ATT_NMI); /* it may be delivered now */
     }
     if (c->mode & X86_MODE_PROT) {
         iret_protected(c, in);
