@@ -30,6 +30,17 @@ tests_unit_test_inspect_SOURCES = tests/unit/test-inspect.c tests/lib/cmocka-all
 tests_unit_test_inspect_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_inspect_LDADD = $(unit_libs)
 TESTS += tests/unit/test-inspect
+check_PROGRAMS += tests/unit/test-monitor
+tests_unit_test_monitor_SOURCES = tests/unit/test-monitor.c tests/lib/cmocka-all.h \
+	tests/monitor/fake.c tests/monitor/fake.h
+tests_unit_test_monitor_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_monitor_LDADD = $(unit_libs)
+TESTS += tests/unit/test-monitor
+check_PROGRAMS += tests/unit/test-client
+tests_unit_test_client_SOURCES = tests/unit/test-client.c tests/lib/cmocka-all.h
+tests_unit_test_client_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_client_LDADD = $(unit_libs)
+TESTS += tests/unit/test-client
 endif
 EXTRA_DIST += \
 	tests/monitor/jsonrpc.session \

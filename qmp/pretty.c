@@ -50,7 +50,7 @@ static bool is_flat(const json_t *value)
            json_object_size(value) + json_array_size(value) == 0;
 }
 
-static void put_flat(GString *out, const json_t *value)
+static void put_flat(GString *out, bool tree, const json_t *value)
 {
     switch (json_typeof(value)) {
     case JSON_STRING:
@@ -72,7 +72,7 @@ static void put_flat(GString *out, const json_t *value)
         g_string_append(out, "false");
         break;
     case JSON_NULL:
-        g_string_append_c(out, '-');
+        g_string_append(out, tree ? "…" : "-");
         break;
     case JSON_OBJECT:
         if (error_text(value)) {
@@ -92,7 +92,7 @@ static void put_flat(GString *out, const json_t *value)
 static char *flat(const json_t *value)
 {
     GString *text = g_string_new("");
-    put_flat(text, value);
+    put_flat(text, false, value);
     return g_string_free(text, FALSE);
 }
 
@@ -184,9 +184,9 @@ static void put_table(GString *out, const json_t *list, unsigned level)
 
 /* ---- everything ---- */
 
-static void put(GString *out, const json_t *value, unsigned level);
+static void put(GString *out, bool tree, const json_t *value, unsigned level);
 
-static void put_members(GString *out, const json_t *object, unsigned level)
+static void put_members(GString *out, bool tree, const json_t *object, unsigned level)
 {
     const char *key;
     json_t *value;
@@ -197,16 +197,16 @@ static void put_members(GString *out, const json_t *object, unsigned level)
         g_string_append_c(out, ':');
         if (is_flat(value)) {
             g_string_append_c(out, ' ');
-            put_flat(out, value);
+            put_flat(out, tree, value);
             g_string_append_c(out, '\n');
         } else {
             g_string_append_c(out, '\n');
-            put(out, value, level + 1);
+            put(out, tree, value, level + 1);
         }
     }
 }
 
-static void put_elements(GString *out, const json_t *list, unsigned level)
+static void put_elements(GString *out, bool tree, const json_t *list, unsigned level)
 {
     size_t i;
     json_t *value;
@@ -214,33 +214,33 @@ static void put_elements(GString *out, const json_t *list, unsigned level)
     {
         if (is_flat(value)) {
             indent(out, level);
-            put_flat(out, value);
+            put_flat(out, tree, value);
             g_string_append_c(out, '\n');
         } else {
             size_t start = out->len;
-            put(out, value, level + 1);
+            put(out, tree, value, level + 1);
             /* The first line's last indentation is where the mark of an element goes. */
             out->str[start + 2 * (size_t)level] = '-';
         }
     }
 }
 
-static void put(GString *out, const json_t *value, unsigned level)
+static void put(GString *out, bool tree, const json_t *value, unsigned level)
 {
     if (is_flat(value)) {
         indent(out, level);
-        put_flat(out, value);
+        put_flat(out, tree, value);
         g_string_append_c(out, '\n');
     } else if (json_is_object(value)) {
-        put_members(out, value, level);
+        put_members(out, tree, value, level);
     } else if (is_table(value)) {
         put_table(out, value, level);
     } else {
-        put_elements(out, value, level);
+        put_elements(out, tree, value, level);
     }
 }
 
-char *pta_pretty(const json_t *value)
+char *pta_pretty(const json_t *value, bool tree)
 {
     GString *out = g_string_new("");
     if (json_is_string(value)) {
@@ -249,7 +249,7 @@ char *pta_pretty(const json_t *value)
             g_string_append_c(out, '\n');
         }
     } else if (!json_is_object(value) || json_object_size(value) > 0) {
-        put(out, value, 0);
+        put(out, tree, value, 0);
     }
     return g_string_free(out, FALSE);
 }
@@ -272,7 +272,7 @@ char *pta_pretty_event(const json_t *event)
         put_text(out, key, false);
         g_string_append_c(out, '=');
         if (is_flat(value)) {
-            put_flat(out, value);
+            put_flat(out, false, value);
         } else {
             char *text = json_dumps(value, JSON_COMPACT);
             put_text(out, text, false);

@@ -147,7 +147,7 @@ int pta_cmd_inspect(int argc, char **argv)
         puts(text);
         free(text);
     } else {
-        g_autofree char *text = pta_pretty(tree);
+        g_autofree char *text = pta_pretty(tree, true);
         fputs(text, stdout);
     }
     json_decref(tree);

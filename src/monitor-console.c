@@ -79,7 +79,7 @@ static void print_result(const json_t *value, bool json)
     if (json) {
         print_json(value);
     } else {
-        g_autofree char *text = pta_pretty(value);
+        g_autofree char *text = pta_pretty(value, false);
         fputs(text, stdout);
     }
     fflush(stdout);
