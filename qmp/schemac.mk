@@ -59,6 +59,8 @@ CLEANFILES += $(schema_made) qmp/gen.stamp
 nodist_man_MANS += $(schema_manuals)
 
 libpartita_a_SOURCES += \
+	qmp/marshal-parse.c \
+	qmp/marshal-private.h \
 	qmp/marshal.c \
 	qmp/marshal.h
 nodist_libpartita_a_SOURCES += $(schema_headers) $(schema_sources)

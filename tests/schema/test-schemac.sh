@@ -1,6 +1,7 @@
 #!/bin/sh
 # The schema compiler: one bad schema for each refusal, with its exact message; golden output for a
 # small schema; the lock list of the real one; manual pages that mandoc accepts; usage.
+# shellcheck disable=SC2086 # $SCHEMA is a list
 # To take new output as golden, after reading its difference: UPDATE=1 sh tests/schema/test-schemac.sh
 set -u
 
@@ -78,7 +79,7 @@ touch -d '2001-01-01' "$work/small/types.h"
 (cd "$src/tests/schema" && "$schemac" --include tests/schema/gen --date 'January 1, 2026' \
     -o "$work/small" small.json)
 [ -n "$(find "$work/small/types.h" -newermt 2001-01-02)" ] && status=1 || status=0
-ok $status "leaves files alone that do not change"
+ok "$status" "leaves files alone that do not change"
 
 # ---- the interface may only grow ----
 
@@ -126,7 +127,7 @@ status=$?
 for option in --directory --output --include --date --lock --check; do
     grep -q -e "$option" "$work/help" || status=1
 done
-ok $status "--help names all options"
+ok "$status" "--help names all options"
 "$schemac" 2>"$work/err"
 [ $? -eq 2 ] && grep -q -e --help "$work/err"
 ok $? "without arguments it says what to give"
