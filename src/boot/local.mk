@@ -51,8 +51,8 @@ check_PROGRAMS += tests/boot/dump-tables
 tests_boot_dump_tables_SOURCES = tests/boot/dump-tables.c tests/lib/boot-fixture.c \
 	tests/lib/boot-fixture.h
 tests_boot_dump_tables_LDADD = $(PARTITA_LIBS)
-TESTS += tests/boot/test-tables.sh
-EXTRA_DIST += tests/boot/test-tables.sh
+TESTS += tests/boot/test-tables.sh tests/boot/test-debian.sh
+EXTRA_DIST += tests/boot/test-tables.sh tests/boot/test-debian.sh tests/lib/tap.sh
 
 # One image of each kind, and some that lie; libFuzzer grows its own corpus from them.
 check_PROGRAMS += tests/fuzz/fuzz-boot

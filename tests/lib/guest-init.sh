@@ -1,7 +1,8 @@
 #!/bin/sh
 # /init of the guests of quickstart and of the tests. The kernel's command line says what it does:
 #   partita.mode=shell  a shell on the console (the default); its end powers off
-#   partita.mode=check  mount the disk, read a file from it and write one, power off
+#   partita.mode=check  mount the disk, read a file from it and write one, read random
+#                       bytes, power off
 #   partita.mode=idle   do nothing until the power button is pressed
 #   partita.mode=off    power off at once
 # Lines that begin with "guest: " are for programs to read.
@@ -46,6 +47,8 @@ check)
     if mount_disk; then
         echo "guest: uname $(uname -a)"
         echo "guest: read $(cat /mnt/hello.txt)"
+        echo "guest: rng $(cat /sys/class/misc/hw_random/rng_current)" \
+            "$(dd if=/dev/hwrng bs=8 count=1 2>/dev/null | hexdump -v -e '1/1 "%02x"')"
         { cat /mnt/hello.txt && uname -r; } >/mnt/from-guest.txt && echo "guest: wrote from-guest.txt"
     fi
     power_off
