@@ -46,3 +46,49 @@ libpartita_a_SOURCES += \
 	devices/virtio/rng.c \
 	devices/virtio/virtio.c \
 	devices/virtio/virtio.h
+
+if HAVE_CMOCKA
+device_fixture = tests/device/fixture.c tests/device/fixture.h
+
+check_PROGRAMS += tests/device/test-virtio-blk
+tests_device_test_virtio_blk_SOURCES = tests/device/test-virtio-blk.c $(device_fixture)
+tests_device_test_virtio_blk_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_virtio_blk_LDADD = $(unit_libs)
+TESTS += tests/device/test-virtio-blk
+
+check_PROGRAMS += tests/device/test-uart16550
+tests_device_test_uart16550_SOURCES = tests/device/test-uart16550.c $(device_fixture)
+tests_device_test_uart16550_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_uart16550_LDADD = $(unit_libs)
+TESTS += tests/device/test-uart16550
+
+check_PROGRAMS += tests/device/test-chardev
+tests_device_test_chardev_SOURCES = tests/device/test-chardev.c $(device_fixture)
+tests_device_test_chardev_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_chardev_LDADD = $(unit_libs)
+TESTS += tests/device/test-chardev
+
+check_PROGRAMS += tests/device/test-virtio-queue
+tests_device_test_virtio_queue_SOURCES = tests/device/test-virtio-queue.c $(device_fixture)
+tests_device_test_virtio_queue_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_virtio_queue_LDADD = $(unit_libs)
+TESTS += tests/device/test-virtio-queue
+
+check_PROGRAMS += tests/device/test-virtio-mmio
+tests_device_test_virtio_mmio_SOURCES = tests/device/test-virtio-mmio.c $(device_fixture)
+tests_device_test_virtio_mmio_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_virtio_mmio_LDADD = $(unit_libs)
+TESTS += tests/device/test-virtio-mmio
+
+check_PROGRAMS += tests/device/test-placement
+tests_device_test_placement_SOURCES = tests/device/test-placement.c $(device_fixture)
+tests_device_test_placement_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_placement_LDADD = $(unit_libs)
+TESTS += tests/device/test-placement
+
+check_PROGRAMS += tests/device/test-platform
+tests_device_test_platform_SOURCES = tests/device/test-platform.c $(device_fixture)
+tests_device_test_platform_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_platform_LDADD = $(unit_libs)
+TESTS += tests/device/test-platform
+endif

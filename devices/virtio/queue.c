@@ -282,10 +282,11 @@ static const char *walk(PtaQueue *q, PtaChain *chain)
         if (i >= q->s.size) {
             return "a descriptor's index is outside the table";
         }
-        if (++n_ring > q->s.size || ++n_desc > PTA_CHAIN_MAX_DESC) {
+        d = desc_load(q->desc, i);
+        n_desc += !(d.flags & DESC_F_INDIRECT); /* those of its table count */
+        if (++n_ring > q->s.size || n_desc > PTA_CHAIN_MAX_DESC) {
             return "a chain that is too long, or a loop";
         }
-        d = desc_load(q->desc, i);
         const char *why = d.flags & DESC_F_INDIRECT ? walk_indirect(q, chain, &d, &n_desc)
                                                     : chain_add(q, chain, &d);
         if (why) {
