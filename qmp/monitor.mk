@@ -48,3 +48,27 @@ EXTRA_DIST += \
 	tests/monitor/oob.session \
 	tests/monitor/qmp.session \
 	tests/monitor/replay.session
+
+# A client's bytes, whatever they are.
+check_PROGRAMS += tests/fuzz/fuzz-monitor
+tests_fuzz_fuzz_monitor_SOURCES = tests/fuzz/fuzz-monitor.c tests/monitor/fake.c tests/monitor/fake.h
+tests_fuzz_fuzz_monitor_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_monitor_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_monitor_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-monitor
+endif
+EXTRA_DIST += \
+	tests/fuzz/corpus/monitor/batch \
+	tests/fuzz/corpus/monitor/deep \
+	tests/fuzz/corpus/monitor/garbage \
+	tests/fuzz/corpus/monitor/jsonrpc \
+	tests/fuzz/corpus/monitor/mixed \
+	tests/fuzz/corpus/monitor/oob \
+	tests/fuzz/corpus/monitor/qmp \
+	tests/fuzz/corpus/monitor/replay
+
+EXTRA_PROGRAMS += tests/bench/qmp
+tests_bench_qmp_SOURCES = tests/bench/qmp.c
+BENCHES += tests/bench/qmp.sh
+EXTRA_DIST += tests/bench/qmp.sh

@@ -1,7 +1,7 @@
 /*
- * Round trips of query-status: qmp SOCKET CLIENTS SECONDS prints how many a second all clients
- * together had. Each client sends its next request when the reply to its last one is there. One
- * thread, plain poll(2), so that the server is what is measured; any QMP server will do.
+ * Round trips of query-status: qmp SECONDS CLIENTS SOCKET... prints how many a second all clients
+ * together had; they are spread over the sockets. Each client sends its next request when the reply
+ * to its last one is there. One thread, plain poll(2); any QMP server will do.
  */
 #include "config.h"
 
@@ -76,15 +76,18 @@ static int connect_client(const char *path)
 
 int main(int argc, char **argv)
 {
-    unsigned n = argc == 4 ? (unsigned)atoi(argv[2]) : 0;
-    double seconds = argc == 4 ? atof(argv[3]) : 0;
+    double seconds = argc > 3 ? atof(argv[1]) : 0;
+    unsigned n = argc > 3 ? (unsigned)atoi(argv[2]) : 0;
     if (n < 1 || n > MAX_CLIENTS || seconds <= 0) {
-        fprintf(stderr, "usage: qmp SOCKET CLIENTS SECONDS\n");
+        fprintf(stderr, "usage: qmp SECONDS CLIENTS SOCKET...\n");
         return 2;
     }
     struct pollfd fds[MAX_CLIENTS];
     for (unsigned i = 0; i < n; i++) {
-        fds[i] = (struct pollfd){ .fd = connect_client(argv[1]), .events = POLLIN };
+        const char *path = argv[3 + i % (unsigned)(argc - 3)];
+        fds[i] = (struct pollfd){ .fd = connect_client(path), .events = POLLIN };
+    }
+    for (unsigned i = 0; i < n; i++) {
         send_all(fds[i].fd, request);
     }
     unsigned long trips = 0;

@@ -31,8 +31,9 @@ static bool text(PtaVm *vm, json_t *args, json_t **ret, GError **error)
 
 static bool fail(PtaVm *vm, json_t *args, json_t **ret, GError **error)
 {
-    int code = (int)json_integer_value(json_object_get(args, "code"));
-    return pta_throw(error, (PtaError)code, "failure %d", code);
+    json_int_t code = json_integer_value(json_object_get(args, "code"));
+    code = CLAMP(code, 0, PTA_ERROR_UNSUPPORTED);
+    return pta_throw(error, (PtaError)code, "failure %d", (int)code);
 }
 
 static bool fail_bytes(PtaVm *vm, json_t *args, json_t **ret, GError **error)
@@ -55,7 +56,7 @@ static bool stop_it(PtaVm *vm, json_t *args, json_t **ret, GError **error)
 
 static bool emit(PtaVm *vm, json_t *args, json_t **ret, GError **error)
 {
-    for (json_int_t i = json_integer_value(json_object_get(args, "count")); i > 0; i--) {
+    for (json_int_t i = MIN(json_integer_value(json_object_get(args, "count")), 10000); i > 0; i--) {
         pta_event_emit(sink_of(vm), "TICK", NULL);
     }
     *ret = json_object();
@@ -64,10 +65,9 @@ static bool emit(PtaVm *vm, json_t *args, json_t **ret, GError **error)
 
 static bool large(PtaVm *vm, json_t *args, json_t **ret, GError **error)
 {
-    size_t size = (size_t)json_integer_value(json_object_get(args, "size"));
-    g_autofree char *string = g_malloc(size);
-    memset(string, 'x', size);
-    *ret = json_stringn(string, size);
+    json_int_t size = json_integer_value(json_object_get(args, "size"));
+    g_autofree char *string = g_strnfill((gsize)CLAMP(size, 0, 10000000), 'x');
+    *ret = json_string(string);
     return true;
 }
 
