@@ -105,7 +105,7 @@ typedef union Env {
 static bool wide(const X86Cpu *c, const X86Insn *in)
 {
     const bool code16 = (c->mode & X86_MODE_SIZE) == X86_MODE_16;
-    return code16 == !!(in->pfx & X86_PFX_OPSIZE);
+    return in->pfx & X86_PFX_REXW || code16 == !!(in->pfx & X86_PFX_OPSIZE);
 }
 
 static bool linear_pointers(const X86Cpu *c)

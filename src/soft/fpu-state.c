@@ -96,38 +96,117 @@ void x87_pending(X86Cpu *c, const X86Insn *in)
 
 void sse_misaligned(X86Cpu *c, const X86Insn *in, uint64_t lin)
 {
-    const int64_t high = (int64_t)lin >> 47;
-    if ((c->mode & X86_MODE_SIZE) == X86_MODE_64 && high != 0 && high != -1 &&
-        (in->ea & X86_EA_SS)) {
-        x86_raise(c, in, X86_SS, 0);
-    }
     x86_raise_gp(c, in, 0);
+}
+
+/* A number brought to where its operation cannot over- or underflow: the significand with exponent
+ * 0, or (an addition) everything less by `less`. Zeroes, infinities and NaNs stay. */
+static uint64_t scale_element(uint64_t v, unsigned fraction_bits, unsigned exponent_bits,
+                              unsigned less, bool daz)
+{
+    const uint64_t top = UINT64_C(1) << fraction_bits;
+    const unsigned all = (1u << exponent_bits) - 1;
+    const uint64_t sign = v & UINT64_C(1) << (fraction_bits + exponent_bits);
+    unsigned exponent = (unsigned)(v >> fraction_bits) & all;
+    uint64_t fraction = v & (top - 1);
+    if (exponent == all || (exponent == 0 && (fraction == 0 || daz))) {
+        return v;
+    }
+    if (less) {
+        exponent = exponent > less ? exponent - less : 1;
+    } else {
+        while (exponent == 0 && !(fraction & top)) { /* a denormal */
+            fraction <<= 1;
+        }
+        exponent = all >> 1;
+    }
+    return sign | (uint64_t)exponent << fraction_bits | (fraction & (top - 1));
+}
+
+static __m128i scale(__m128i v, unsigned lane, unsigned less, bool daz)
+{
+    X86Vec x;
+    _mm_store_si128((__m128i *)&x, v);
+    for (unsigned i = 0; i < 4; i++) {
+        if (lane == 4) {
+            x.u32[i] = (uint32_t)scale_element(x.u32[i], 23, 8, less, daz);
+        } else if (i < 2) {
+            x.u64[i] = scale_element(x.u64[i], 52, 11, less, daz);
+        }
+    }
+    return _mm_load_si128((const __m128i *)&x);
+}
+
+/* Whether the result would be inexact with an exponent of any size (SDM vol. 1, 4.9.1.4 and
+ * 4.9.1.5). A sum that is tiny is always exact. */
+static uint32_t unbounded_precision(const X86Insn *in, SseKernel *kernel, __m128i dst, __m128i src,
+                                    uint32_t control, uint32_t flags, unsigned lane)
+{
+    const bool sum = in->opcode != 0x59 && in->opcode != 0x5e && in->opcode != 0x5a;
+    const bool daz = control & MXCSR_DAZ;
+    if (sum && !(flags & X87_OE)) {
+        return 0;
+    }
+    set_host_mxcsr(control);
+    kernel(scale(dst, lane, sum ? 64 : 0, daz), scale(src, lane, sum ? 64 : 0, daz));
+    return host_mxcsr() & X87_PE;
+}
+
+/*
+ * Flags of one operation; `enabled`: the exceptions that the guest unmasked. With underflow unmasked
+ * a tiny result counts even if it is exact, which the host says under FTZ.
+ */
+static uint32_t operation_flags(const X86Insn *in, SseKernel *kernel, __m128i dst, __m128i src,
+                                uint32_t control, uint32_t enabled, unsigned lane, __m128i *result)
+{
+    uint32_t flags;
+    set_host_mxcsr(control);
+    *result = kernel(dst, src);
+    flags = host_mxcsr() & X87_EXCEPTIONS;
+    if (enabled & X87_UE && !(flags & X87_UE)) {
+        set_host_mxcsr(control | MXCSR_FTZ);
+        kernel(dst, src);
+        flags |= host_mxcsr() & X87_UE;
+    }
+    if (lane && flags & enabled & (X87_OE | X87_UE)) {
+        flags = (flags & ~(uint32_t)X87_PE) |
+                unbounded_precision(in, kernel, dst, src, control, flags, lane);
+    }
+    return flags;
+}
+
+/* The element at byte `at` in every place. */
+static __m128i splat(__m128i v, unsigned lane, unsigned at)
+{
+    X86Vec x;
+    _mm_store_si128((__m128i *)&x, v);
+    return lane == 4 ? _mm_set1_epi32(x.i32[at / 4]) : _mm_set1_epi64x(x.i64[at / 8]);
 }
 
 /*
  * The flags of this operation alone decide (SDM vol. 1, 11.5.2 and 11.5.4): the exceptions seen
  * before the computation (invalid, denormal, divide by zero) in any element hide those after it if
- * one of them is unmasked, and an unmasked underflow needs no loss of precision.
+ * one of them is unmasked.
  */
-__m128i sse_checked(X86Cpu *c, const X86Insn *in, SseKernel *kernel, __m128i dst, __m128i src)
+__m128i sse_checked(X86Cpu *c, const X86Insn *in, SseKernel *kernel, __m128i dst, __m128i src,
+                    unsigned lane)
 {
     const uint32_t pre = X87_IE | X87_DE | X87_ZE;
     uint32_t flags, unmasked;
-    __m128i result;
+    __m128i result, ignored;
     x86_mxcsr_fold(c);
     const uint32_t enabled = ~c->fpu.mxcsr >> MXCSR_MASK_SHIFT & X87_EXCEPTIONS;
     uint32_t control = masked(c->fpu.mxcsr);
     if (enabled & X87_UE) {
         control &= ~MXCSR_FTZ; /* counts only while underflow is masked */
     }
-    set_host_mxcsr(control);
-    result = kernel(dst, src);
-    flags = host_mxcsr() & X87_EXCEPTIONS;
-    if (enabled & X87_UE && !(flags & X87_UE)) {
-        /* With FTZ the host says that a result was tiny even if it was exact. */
-        set_host_mxcsr(control | MXCSR_FTZ);
-        kernel(dst, src);
-        flags |= host_mxcsr() & X87_UE;
+    flags = operation_flags(in, kernel, dst, src, control, enabled, lane & 15, &result);
+    if (lane && !(lane & SSE_SCALAR) && flags & enabled & (X87_OE | X87_UE)) {
+        flags = 0; /* element by element */
+        for (unsigned at = 0; at < 16; at += lane) {
+            flags |= operation_flags(in, kernel, splat(dst, lane, at), splat(src, lane, at),
+                                     control, enabled, lane, &ignored);
+        }
     }
     unmasked = flags & enabled;
     if (unmasked & pre) {
@@ -249,7 +328,11 @@ static unsigned n_xmm(const X86Cpu *c)
 static uint64_t fxsave_address(X86Cpu *c, const X86Insn *in, X86Access access)
 {
     const uint64_t lin = x86_ea(c, in, 512, access);
+    const int64_t high = (int64_t)lin >> 47;
     if (lin & 15) {
+        if (in->ea & X86_EA_SS && high != 0 && high != -1) { /* looked at before the alignment */
+            x86_raise(c, in, X86_SS, 0);
+        }
         sse_misaligned(c, in, lin);
     }
     return lin;

@@ -41,12 +41,11 @@ static void commit_pointers(X86Cpu *c, const X86Insn *in)
     }
 }
 
-/* Takes the flags of an operation; its condition codes where `codes` says. True: an unmasked one of
+/* Takes the flags of an operation; its condition codes where `codes` says (C1 among them). True: an unmasked one of
  * `blocking` was among them, so there must be no result. */
 static bool take_flags(X86Fpu *f, uint16_t sw, uint16_t codes, uint16_t blocking)
 {
-    f->sw = (uint16_t)((f->sw & ~(codes | X87_C1)) | (sw & (codes | X87_C1)) |
-                       (sw & (X87_EXCEPTIONS | X87_SF)));
+    f->sw = (uint16_t)((f->sw & ~codes) | (sw & codes) | (sw & (X87_EXCEPTIONS | X87_SF)));
     x87_update_es(f);
     return sw & ~f->cw & blocking;
 }
@@ -54,7 +53,7 @@ static bool take_flags(X86Fpu *f, uint16_t sw, uint16_t codes, uint16_t blocking
 /* Stack underflow (C1 = 0) or overflow (C1 = 1); false: unmasked, so nothing else happens. */
 static bool stack_fault(X86Fpu *f, bool overflow)
 {
-    return !take_flags(f, X87_IE | X87_SF | (overflow ? X87_C1 : 0), 0, X87_IE);
+    return !take_flags(f, X87_IE | X87_SF | (overflow ? X87_C1 : 0), X87_C1, X87_IE);
 }
 
 static inline void set_st(X86Fpu *f, unsigned i, const X86Fpr *v)
@@ -155,13 +154,14 @@ void op_fld(X86Cpu *c, const X86Insn *in)
         const bool empty = x87_empty(f, in->modrm & 7);
         v = *x87_st(f, in->modrm & 7);
         commit_pointers(c, in);
-        if (empty) {
-            if (!stack_fault(f, false)) {
-                return;
+        if (empty) { /* goes before an overflow */
+            if (stack_fault(f, false)) {
+                x87_set_top(f, x87_top(f) - 1);
+                set_st(f, 0, &indefinite);
             }
-            v = indefinite;
+        } else {
+            push(f, &v);
         }
-        push(f, &v);
         return;
     }
     if (in->opcode == 0xdb) { /* m80 */
@@ -181,7 +181,8 @@ void op_fld(X86Cpu *c, const X86Insn *in)
     if (!x87_empty(f, 7)) { /* the operand's own exceptions do not count then */
         sw = 0;
     }
-    if (!take_flags(f, sw & (uint16_t)~X87_C1, 0, PRE_EXCEPTIONS)) {
+    /* A denormal is loaded even if that is unmasked. */
+    if (!take_flags(f, sw & (uint16_t)~X87_C1, X87_C1, X87_IE)) {
         push(f, &v);
     }
 }
@@ -261,18 +262,16 @@ static void store(X86Cpu *c, const X86Insn *in, X87Form form, unsigned size, uin
     } else {
         sw = x87_k_store(form, &mem, x87_st(f, 0), cw);
     }
-    if (!(sw & ~f->cw & no_result)) {
+    if (!(sw & ~f->cw & no_result)) { /* else memory is not even looked at */
         x86_store(c, in, lin, size, mem);
-    } else {
-        x86_probe(c, in, lin, size, X86_WRITE);
     }
     commit_pointers(c, in);
-    if (!take_flags(f, sw, 0, no_result) && pops) {
+    if (!take_flags(f, sw, X87_C1, no_result) && pops) {
         pop(f);
     }
 }
 
-/* FST and FSTP to a register: D9 D8 and the like are FSTP's aliases. */
+/* FST and FSTP to a register; DF D0 and DF D8 are FSTP's aliases. */
 static void store_reg(X86Cpu *c, const X86Insn *in, bool pops)
 {
     X86Fpu *f = &c->fpu;
@@ -306,14 +305,13 @@ static void fst(X86Cpu *c, const X86Insn *in, bool pops)
         const uint64_t lin = x86_ea(c, in, 10, X86_WRITE);
         const bool empty = x87_empty(f, 0);
         if (empty && !(f->cw & X87_IE)) {
-            x86_probe(c, in, lin, 10, X86_WRITE);
             commit_pointers(c, in);
             stack_fault(f, false);
             return;
         }
         x86_store_bytes(c, in, lin, empty ? &indefinite : x87_st(f, 0), 10);
         commit_pointers(c, in);
-        take_flags(f, empty ? X87_IE | X87_SF : 0, 0, 0);
+        take_flags(f, empty ? X87_IE | X87_SF : 0, X87_C1, 0);
         pop(f);
     }
 }
@@ -326,6 +324,20 @@ void op_fst(X86Cpu *c, const X86Insn *in)
 void op_fstp(X86Cpu *c, const X86Insn *in)
 {
     fst(c, in, true);
+}
+
+/* D9 D8: as FSTP, but does not look whether ST(0) is empty. */
+void op_fstpnce(X86Cpu *c, const X86Insn *in)
+{
+    X86Fpu *f = &c->fpu;
+    wait_x87(c, in);
+    commit_pointers(c, in);
+    f->sw &= ~X87_C1;
+    if (!x87_empty(f, 0)) {
+        const X86Fpr v = *x87_st(f, 0);
+        set_st(f, in->modrm & 7, &v);
+    }
+    pop(f);
 }
 
 /* DB, DF with ModRM.reg 2 (FIST), 3 (FISTP), 7 (FISTP m64). */
@@ -403,7 +415,7 @@ static void arith(X86Cpu *c, const X86Insn *in, X87Arith op)
         r = indefinite;
     } else {
         sw = x87_k_arith(op, form, &r, x87_st(f, dst), &b, f->cw);
-        if (take_flags(f, sw, 0, PRE_EXCEPTIONS)) {
+        if (take_flags(f, sw, X87_C1, PRE_EXCEPTIONS)) {
             return;
         }
     }
@@ -440,16 +452,14 @@ static void compare(X86Cpu *c, const X86Insn *in, X87Form form, const X86Fpr *b,
     if (!empty) {
         sw = (uint16_t)(x87_k_compare(quiet, form, x87_st(f, 0), b, f->cw) & ~X87_C1);
     }
-    if (sw & ~f->cw & PRE_EXCEPTIONS) {
-        take_flags(f, sw, to_flags ? 0 : C320, 0);
-        return;
-    }
-    take_flags(f, sw, to_flags ? 0 : C320, 0);
+    /* The forms that set RFLAGS touch C1 only to report a stack fault. */
+    const bool blocked =
+        take_flags(f, sw, to_flags ? (sw & X87_SF ? X87_C1 : 0) : C320 | X87_C1, PRE_EXCEPTIONS);
     if (to_flags) {
         x86_set_status(c, (sw & X87_C3 ? X86_ZF : 0) | (sw & X87_C2 ? X86_PF : 0) |
                               (sw & X87_C0 ? X86_CF : 0));
     }
-    while (pops--) {
+    while (!blocked && pops--) {
         pop(f);
     }
 }
@@ -635,12 +645,11 @@ void op_fcmov(X86Cpu *c, const X86Insn *in)
     }
     commit_pointers(c, in);
     if (x87_empty(f, 0) || x87_empty(f, i)) {
-        if (stack_fault(f, false) && holds == (in->opcode == 0xda)) {
+        if (stack_fault(f, false)) { /* whatever the condition */
             set_st(f, 0, &indefinite);
         }
         return;
     }
-    f->sw &= ~X87_C1;
     if (holds == (in->opcode == 0xda)) {
         const X86Fpr v = *x87_st(f, i);
         set_st(f, 0, &v);
@@ -655,6 +664,7 @@ void op_ffree(X86Cpu *c, const X86Insn *in)
     wait_x87(c, in);
     commit_pointers(c, in);
     f->tag_valid &= (uint8_t) ~(1 << ((x87_top(f) + in->modrm) & 7));
+    f->sw &= ~X87_C1;
 }
 
 void op_fincstp(X86Cpu *c, const X86Insn *in)
@@ -667,10 +677,14 @@ void op_fincstp(X86Cpu *c, const X86Insn *in)
     f->sw &= ~X87_C1;
 }
 
-/* FNOP, and what was FENI, FDISI and FSETPM on the 8087 and 80287. */
 void op_fnop(X86Cpu *c, const X86Insn *in)
 {
     wait_x87(c, in);
+}
+
+/* What was FENI, FDISI and FSETPM on the 8087 and 80287: does not even wait. */
+void op_fnop_8087(X86Cpu *c, const X86Insn *in)
+{
 }
 
 /* ---- what the kernel does with the whole stack ---- */
@@ -724,8 +738,6 @@ void op_fbstp(X86Cpu *c, const X86Insn *in)
     x87_k_stack(X87_FBSTP, &next, bcd);
     if (!(next.sw & ~next.cw & X87_IE)) {
         x86_store_bytes(c, in, lin, bcd, 10);
-    } else {
-        x86_probe(c, in, lin, 10, X86_WRITE);
     }
     next.sw |= c->fpu.sw & (X87_IE | X87_SF);
     c->fpu = next;

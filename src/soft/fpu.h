@@ -30,6 +30,7 @@ enum {
 #define X87_CW_WRITABLE  UINT16_C(0x1f3f)
 #define MXCSR_INIT       UINT32_C(0x1f80)
 #define MXCSR_WRITABLE   UINT32_C(0xffff) /* with DAZ; what FXSAVE reports as MXCSR_MASK */
+#define MXCSR_DAZ        UINT32_C(0x0040)
 #define MXCSR_FTZ        UINT32_C(0x8000)
 #define MXCSR_MASK_SHIFT 7
 

@@ -142,9 +142,7 @@ void op_cmpxchg(X86Cpu *c, const X86Insn *in)
         old = x86_e_load_rmw(c, in, width, &lin);
         if (x86_e_mem(in) || old == acc) {
             x86_e_store_rmw(c, in, width, lin, old == acc ? b : old);
-        } else if (width == 4) { /* the destination is written in any case: upper half cleared */
-            x86_set_reg(c, in->rm, 4, old);
-        }
+        } /* a register that differs is left alone, its upper half included, as processors do */
     }
     if (old != acc) {
         x86_set_reg(c, PTA_X86_RAX * 8, width, old);

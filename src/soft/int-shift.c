@@ -116,12 +116,10 @@ void op_ror(X86Cpu *c, const X86Insn *in)
 static void rotate_carry(X86Cpu *c, const X86Insn *in, bool left)
 {
     unsigned bits = in->width * 8u;
-    unsigned n = shift_count(c, in);
+    const unsigned count = shift_count(c, in); /* the destination may be CL itself */
+    const unsigned n = bits < 32 ? count % (bits + 1) : count;
     uint64_t lin;
     uint64_t a = x86_e_load_rmw(c, in, in->width, &lin);
-    if (bits < 32) {
-        n %= bits + 1;
-    }
     bool cf = x86_cf(&c->flags);
     uint64_t r = a;
     for (unsigned i = 0; i < n; i++) {
@@ -130,7 +128,7 @@ static void rotate_carry(X86Cpu *c, const X86Insn *in, bool left)
         cf = out;
     }
     x86_e_store_rmw(c, in, in->width, lin, r);
-    if (shift_count(c, in) == 0) {
+    if (count == 0) {
         return;
     }
     bool top = r >> (bits - 1) & 1;

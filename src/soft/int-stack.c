@@ -164,6 +164,10 @@ void op_enter(X86Cpu *c, const X86Insn *in)
     uint64_t lowest = (sp - n * width) & mask;
     x86_probe(c, in, stack_linear(c, in, lowest, width, X86_WRITE), width, X86_WRITE);
     for (unsigned i = 0; i < n; i++) {
+        if (i > 0 && i < level) { /* again: a push may have changed it */
+            uint64_t from = (bp - i * width) & mask;
+            values[i] = x86_load(c, in, stack_linear(c, in, from, width, X86_READ), width);
+        }
         at = (sp - (i + 1) * width) & mask;
         x86_store(c, in, stack_linear(c, in, at, width, X86_WRITE), width, values[i]);
     }

@@ -200,6 +200,8 @@ static bool goes_on(const X86Insn *in, bool equal)
 }
 
 /* The last comparison of this call decides; `ended`: by ZF. */
+/* Flags are set at the end only: if an element faults, or between two runs of the same instruction,
+ * they are those before it (SDM vol. 2, REP). */
 static void compare_end(X86Cpu *c, const X86Insn *in, const String *s, uint64_t a, uint64_t b,
                         bool ended)
 {
@@ -234,7 +236,6 @@ void op_scas(X86Cpu *c, const X86Insn *in)
         }
         advance(c, &s, PTA_X86_RDI, k);
         done(c, &s, k);
-        compare(c, in, a, b); /* the next element may fault: flags are those of the last */
     }
     compare_end(c, in, &s, a, b, ended);
 }
@@ -261,15 +262,14 @@ void op_cmps(X86Cpu *c, const X86Insn *in)
             } while (++k < n && !ended);
             i += SLOW_MAX / 4;
         } else {
+            b = x86_load(c, in, to, s.width); /* faults first, as on processors */
             a = x86_load(c, in, from, s.width);
-            b = x86_load(c, in, to, s.width);
             ended = !goes_on(in, a == b);
             k = 1;
         }
         advance(c, &s, PTA_X86_RSI, k);
         advance(c, &s, PTA_X86_RDI, k);
         done(c, &s, k);
-        compare(c, in, a, b);
     }
     compare_end(c, in, &s, a, b, ended);
 }

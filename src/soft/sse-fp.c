@@ -30,11 +30,11 @@
     }
 
 /* xmm, xmm/m: the operation and how much of memory it reads */
-#define SSE_FP(name, load)                                                     \
-    void op_##name(X86Cpu *c, const X86Insn *in)                               \
-    {                                                                          \
-        const __m128i s = load(c, in);                                         \
-        sse_set(c, in->reg, sse_run(c, in, k_##name, sse_get(c, in->reg), s)); \
+#define SSE_FP(name, load, lane)                                                     \
+    void op_##name(X86Cpu *c, const X86Insn *in)                                     \
+    {                                                                                \
+        const __m128i s = load(c, in);                                               \
+        sse_set(c, in->reg, sse_run(c, in, k_##name, sse_get(c, in->reg), s, lane)); \
     }
 
 /* ---- arithmetic in its four forms ---- */
@@ -44,10 +44,10 @@
     KERNEL(name##pd, #name "pd", IPD(_mm_##name##_pd(PD(d), PD(s)))) \
     KERNEL(name##ss, #name "ss", IPS(_mm_##name##_ss(PS(d), PS(s)))) \
     KERNEL(name##sd, #name "sd", IPD(_mm_##name##_sd(PD(d), PD(s)))) \
-    SSE_FP(name##ps, sse_rm128)                                      \
-    SSE_FP(name##pd, sse_rm128)                                      \
-    SSE_FP(name##ss, sse_rm32)                                       \
-    SSE_FP(name##sd, sse_rm64)
+    SSE_FP(name##ps, sse_rm128, 4)                                   \
+    SSE_FP(name##pd, sse_rm128, 8)                                   \
+    SSE_FP(name##ss, sse_rm32, SSE_SCALAR | 4)                       \
+    SSE_FP(name##sd, sse_rm64, SSE_SCALAR | 8)
 
 ARITHMETIC(add)
 ARITHMETIC(sub)
@@ -60,40 +60,40 @@ KERNEL(sqrtps, "sqrtps", IPS(_mm_sqrt_ps(PS(s))))
 KERNEL(sqrtpd, "sqrtpd", IPD(_mm_sqrt_pd(PD(s))))
 KERNEL(sqrtss, "sqrtss", IPS(_mm_move_ss(PS(d), _mm_sqrt_ss(PS(s)))))
 KERNEL(sqrtsd, "sqrtsd", IPD(_mm_sqrt_sd(PD(d), PD(s))))
-SSE_FP(sqrtps, sse_rm128)
-SSE_FP(sqrtpd, sse_rm128)
-SSE_FP(sqrtss, sse_rm32)
-SSE_FP(sqrtsd, sse_rm64)
+SSE_FP(sqrtps, sse_rm128, 4)
+SSE_FP(sqrtpd, sse_rm128, 8)
+SSE_FP(sqrtss, sse_rm32, SSE_SCALAR | 4)
+SSE_FP(sqrtsd, sse_rm64, SSE_SCALAR | 8)
 
 /* Approximations to 12 bits; no exceptions. The last bits are the host's own. */
 KERNEL(rcpps, "rcpps", IPS(_mm_rcp_ps(PS(s))))
 KERNEL(rcpss, "rcpss", IPS(_mm_move_ss(PS(d), _mm_rcp_ss(PS(s)))))
 KERNEL(rsqrtps, "rsqrtps", IPS(_mm_rsqrt_ps(PS(s))))
 KERNEL(rsqrtss, "rsqrtss", IPS(_mm_move_ss(PS(d), _mm_rsqrt_ss(PS(s)))))
-SSE_FP(rcpps, sse_rm128)
-SSE_FP(rcpss, sse_rm32)
-SSE_FP(rsqrtps, sse_rm128)
-SSE_FP(rsqrtss, sse_rm32)
+SSE_FP(rcpps, sse_rm128, 4)
+SSE_FP(rcpss, sse_rm32, SSE_SCALAR | 4)
+SSE_FP(rsqrtps, sse_rm128, 4)
+SSE_FP(rsqrtss, sse_rm32, SSE_SCALAR | 4)
 
 /* ---- comparison: a kernel per predicate (imm8 bits 0-2) ---- */
 
-#define COMPARE(form, cast, uncast, load)                                                  \
-    KERNEL(cmp##form##_0, "cmpeq" #form, uncast(_mm_cmpeq_##form(cast(d), cast(s))))       \
-    KERNEL(cmp##form##_1, "cmplt" #form, uncast(_mm_cmplt_##form(cast(d), cast(s))))       \
-    KERNEL(cmp##form##_2, "cmple" #form, uncast(_mm_cmple_##form(cast(d), cast(s))))       \
-    KERNEL(cmp##form##_3, "cmpunord" #form, uncast(_mm_cmpunord_##form(cast(d), cast(s)))) \
-    KERNEL(cmp##form##_4, "cmpneq" #form, uncast(_mm_cmpneq_##form(cast(d), cast(s))))     \
-    KERNEL(cmp##form##_5, "cmpnlt" #form, uncast(_mm_cmpnlt_##form(cast(d), cast(s))))     \
-    KERNEL(cmp##form##_6, "cmpnle" #form, uncast(_mm_cmpnle_##form(cast(d), cast(s))))     \
-    KERNEL(cmp##form##_7, "cmpord" #form, uncast(_mm_cmpord_##form(cast(d), cast(s))))     \
-    void op_cmp##form##_fp(X86Cpu *c, const X86Insn *in)                                   \
-    {                                                                                      \
-        static SseKernel *const kernels[8] = {                                             \
-            k_cmp##form##_0, k_cmp##form##_1, k_cmp##form##_2, k_cmp##form##_3,            \
-            k_cmp##form##_4, k_cmp##form##_5, k_cmp##form##_6, k_cmp##form##_7,            \
-        };                                                                                 \
-        const __m128i s = load(c, in);                                                     \
-        sse_set(c, in->reg, sse_run(c, in, kernels[in->imm & 7], sse_get(c, in->reg), s)); \
+#define COMPARE(form, cast, uncast, load)                                                     \
+    KERNEL(cmp##form##_0, "cmpeq" #form, uncast(_mm_cmpeq_##form(cast(d), cast(s))))          \
+    KERNEL(cmp##form##_1, "cmplt" #form, uncast(_mm_cmplt_##form(cast(d), cast(s))))          \
+    KERNEL(cmp##form##_2, "cmple" #form, uncast(_mm_cmple_##form(cast(d), cast(s))))          \
+    KERNEL(cmp##form##_3, "cmpunord" #form, uncast(_mm_cmpunord_##form(cast(d), cast(s))))    \
+    KERNEL(cmp##form##_4, "cmpneq" #form, uncast(_mm_cmpneq_##form(cast(d), cast(s))))        \
+    KERNEL(cmp##form##_5, "cmpnlt" #form, uncast(_mm_cmpnlt_##form(cast(d), cast(s))))        \
+    KERNEL(cmp##form##_6, "cmpnle" #form, uncast(_mm_cmpnle_##form(cast(d), cast(s))))        \
+    KERNEL(cmp##form##_7, "cmpord" #form, uncast(_mm_cmpord_##form(cast(d), cast(s))))        \
+    void op_cmp##form##_fp(X86Cpu *c, const X86Insn *in)                                      \
+    {                                                                                         \
+        static SseKernel *const kernels[8] = {                                                \
+            k_cmp##form##_0, k_cmp##form##_1, k_cmp##form##_2, k_cmp##form##_3,               \
+            k_cmp##form##_4, k_cmp##form##_5, k_cmp##form##_6, k_cmp##form##_7,               \
+        };                                                                                    \
+        const __m128i s = load(c, in);                                                        \
+        sse_set(c, in->reg, sse_run(c, in, kernels[in->imm & 7], sse_get(c, in->reg), s, 0)); \
     }
 COMPARE(ps, PS, IPS, sse_rm128)
 COMPARE(pd, PD, IPD, sse_rm128)
@@ -123,12 +123,12 @@ static uint32_t comi_flags(double a, double b)
 #define _mm_cvtsd_fPD(v) _mm_cvtsd_f64(PD(v))
 #endif
 
-#define COMI_OP(name, type, cast, load)                                                 \
-    COMI(name, type, cast)                                                              \
-    void op_##name(X86Cpu *c, const X86Insn *in)                                        \
-    {                                                                                   \
-        const __m128i s = load(c, in);                                                  \
-        x86_set_status(c, sse_low64(sse_run(c, in, k_##name, sse_get(c, in->reg), s))); \
+#define COMI_OP(name, type, cast, load)                                                    \
+    COMI(name, type, cast)                                                                 \
+    void op_##name(X86Cpu *c, const X86Insn *in)                                           \
+    {                                                                                      \
+        const __m128i s = load(c, in);                                                     \
+        x86_set_status(c, sse_low64(sse_run(c, in, k_##name, sse_get(c, in->reg), s, 0))); \
     }
 COMI_OP(ucomiss, s, PS, sse_rm32)
 COMI_OP(ucomisd, d, PD, sse_rm64)
@@ -147,16 +147,16 @@ KERNEL(cvtps2dq, "cvtps2dq", _mm_cvtps_epi32(PS(s)))
 KERNEL(cvttps2dq, "cvttps2dq", _mm_cvttps_epi32(PS(s)))
 KERNEL(cvtpd2dq, "cvtpd2dq", _mm_cvtpd_epi32(PD(s)))
 KERNEL(cvttpd2dq, "cvttpd2dq", _mm_cvttpd_epi32(PD(s)))
-SSE_FP(cvtps2pd, sse_rm64)
-SSE_FP(cvtpd2ps, sse_rm128)
-SSE_FP(cvtss2sd, sse_rm32)
-SSE_FP(cvtsd2ss, sse_rm64)
-SSE_FP(cvtdq2ps, sse_rm128)
-SSE_FP(cvtdq2pd, sse_rm64)
-SSE_FP(cvtps2dq, sse_rm128)
-SSE_FP(cvttps2dq, sse_rm128)
-SSE_FP(cvtpd2dq, sse_rm128)
-SSE_FP(cvttpd2dq, sse_rm128)
+SSE_FP(cvtps2pd, sse_rm64, 4)
+SSE_FP(cvtpd2ps, sse_rm128, 8)
+SSE_FP(cvtss2sd, sse_rm32, SSE_SCALAR | 4)
+SSE_FP(cvtsd2ss, sse_rm64, SSE_SCALAR | 8)
+SSE_FP(cvtdq2ps, sse_rm128, 0)
+SSE_FP(cvtdq2pd, sse_rm64, 0)
+SSE_FP(cvtps2dq, sse_rm128, 4)
+SSE_FP(cvttps2dq, sse_rm128, 4)
+SSE_FP(cvtpd2dq, sse_rm128, 8)
+SSE_FP(cvttpd2dq, sse_rm128, 8)
 
 /* ---- conversions with general registers ---- */
 
@@ -198,15 +198,15 @@ SSE_FP(cvttpd2dq, sse_rm128)
     }
 #endif
 
-#define FROM_GPR_OP(name, portable)                                                        \
-    FROM_GPR(name, portable)                                                               \
-    void op_##name(X86Cpu *c, const X86Insn *in)                                           \
-    {                                                                                      \
-        const unsigned size = in->pfx & X86_PFX_REXW ? 8 : 4;                              \
-        uint64_t v = sse_is_mem(in) ? x86_load(c, in, x86_ea(c, in, size, X86_READ), size) \
-                                    : x86_reg(c, in->rm, size);                            \
-        v = size == 4 ? (uint64_t)(int64_t)(int32_t)v : v;                                 \
-        sse_set(c, in->reg, sse_run(c, in, k_##name, sse_get(c, in->reg), sse_from64(v))); \
+#define FROM_GPR_OP(name, portable)                                                           \
+    FROM_GPR(name, portable)                                                                  \
+    void op_##name(X86Cpu *c, const X86Insn *in)                                              \
+    {                                                                                         \
+        const unsigned size = in->pfx & X86_PFX_REXW ? 8 : 4;                                 \
+        uint64_t v = sse_is_mem(in) ? x86_load(c, in, x86_ea(c, in, size, X86_READ), size)    \
+                                    : x86_reg(c, in->rm, size);                               \
+        v = size == 4 ? (uint64_t)(int64_t)(int32_t)v : v;                                    \
+        sse_set(c, in->reg, sse_run(c, in, k_##name, sse_get(c, in->reg), sse_from64(v), 0)); \
     }
 FROM_GPR_OP(cvtsi2ss, IPS(_mm_cvtsi64_ss(PS(d), (int64_t)sse_low64(s))))
 FROM_GPR_OP(cvtsi2sd, IPD(_mm_cvtsi64_sd(PD(d), (int64_t)sse_low64(s))))
@@ -217,7 +217,7 @@ FROM_GPR_OP(cvtsi2sd, IPD(_mm_cvtsi64_sd(PD(d), (int64_t)sse_low64(s))))
     {                                                                                     \
         SseKernel *const kernel = in->pfx & X86_PFX_REXW ? k_##name##_64 : k_##name##_32; \
         const __m128i s = load(c, in);                                                    \
-        X86_REG64(c, in->reg) = sse_low64(sse_run(c, in, kernel, s, s));                  \
+        X86_REG64(c, in->reg) = sse_low64(sse_run(c, in, kernel, s, s, 0));               \
     }
 TO_GPR_OP(cvtss2si, sse_rm32, _mm_cvtss_si32(PS(s)), _mm_cvtss_si64(PS(s)))
 TO_GPR_OP(cvttss2si, sse_rm32, _mm_cvttss_si32(PS(s)), _mm_cvttss_si64(PS(s)))
@@ -231,27 +231,29 @@ static __m128i k_cvtpi2ps(__m128i d, __m128i s)
     return IPS(_mm_movelh_ps(PS(k_cvtdq2ps(d, s)), PS(_mm_srli_si128(d, 8))));
 }
 
-void op_cvtpi2ps(X86Cpu *c, const X86Insn *in)
+/* From memory it is no MMX instruction: x87 state stays (SDM vol. 2, CVTPI2PD; CVTPI2PS behaves so
+ * as well). */
+static void from_mmx(X86Cpu *c, const X86Insn *in, SseKernel *kernel)
 {
-    __m128i r;
-    mmx_check(c, in);
-    r = sse_run(c, in, k_cvtpi2ps, sse_get(c, in->reg), sse_from64(mmx_rm(c, in)));
-    mmx_commit(c);
-    sse_set(c, in->reg, r);
+    uint64_t v;
+    if (sse_is_mem(in)) {
+        v = sse_load64(c, in);
+    } else {
+        mmx_check(c, in);
+        v = mmx_get(c, in->rm);
+        mmx_commit(c); /* an exception of the operation comes later */
+    }
+    sse_set(c, in->reg, sse_run(c, in, kernel, sse_get(c, in->reg), sse_from64(v), 0));
 }
 
-/* From memory it is no MMX instruction: x87 state stays (SDM vol. 2, CVTPI2PD). */
+void op_cvtpi2ps(X86Cpu *c, const X86Insn *in)
+{
+    from_mmx(c, in, k_cvtpi2ps);
+}
+
 void op_cvtpi2pd(X86Cpu *c, const X86Insn *in)
 {
-    __m128i r;
-    if (!sse_is_mem(in)) {
-        mmx_check(c, in);
-    }
-    r = k_cvtdq2pd(sse_from64(0), sse_from64(mmx_rm(c, in))); /* always exact */
-    if (!sse_is_mem(in)) {
-        mmx_commit(c);
-    }
-    sse_set(c, in->reg, r);
+    from_mmx(c, in, k_cvtdq2pd);
 }
 
 #define TO_MMX(name, kernel, load)               \
@@ -260,8 +262,8 @@ void op_cvtpi2pd(X86Cpu *c, const X86Insn *in)
         __m128i s, r;                            \
         mmx_check(c, in);                        \
         s = load(c, in);                         \
-        r = sse_run(c, in, kernel, s, s);        \
         mmx_commit(c);                           \
+        r = sse_run(c, in, kernel, s, s, 0);     \
         mmx_set(c, in->reg, sse_low64(r));       \
     }
 

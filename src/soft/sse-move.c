@@ -171,12 +171,12 @@ static void movd_mmx_st(X86Cpu *c, const X86Insn *in)
     const unsigned size = in->pfx & X86_PFX_REXW ? 8 : 4;
     const uint64_t v = mmx_get(c, in->reg);
     mmx_check(c, in);
+    mmx_commit(c); /* processors do so even if the store faults */
     if (sse_is_mem(in)) {
         x86_store(c, in, x86_ea(c, in, size, X86_WRITE), size, v);
     } else {
         x86_set_reg(c, in->rm, size, v);
     }
-    mmx_commit(c);
 }
 
 /* MOVQ mm, mm/m64 */
@@ -194,11 +194,10 @@ static void movq_mmx_st(X86Cpu *c, const X86Insn *in)
 {
     const uint64_t v = mmx_get(c, in->reg);
     mmx_check(c, in);
+    mmx_commit(c);
     if (sse_is_mem(in)) {
         x86_store64(c, in, x86_ea(c, in, 8, X86_WRITE), v);
-        mmx_commit(c);
     } else {
-        mmx_commit(c);
         mmx_set(c, in->rm, v);
     }
 }
@@ -278,8 +277,8 @@ void op_maskmovq(X86Cpu *c, const X86Insn *in)
     uint64_t data = mmx_get(c, in->reg);
     uint64_t mask = mmx_get(c, in->rm);
     mmx_check(c, in);
-    masked_store(c, in, (const uint8_t *)&data, (const uint8_t *)&mask, 8);
     mmx_commit(c);
+    masked_store(c, in, (const uint8_t *)&data, (const uint8_t *)&mask, 8);
 }
 
 /* ---- the instructions: which form an encoding is ---- */

@@ -31,10 +31,14 @@ static inline void mmx_check(X86Cpu *c, const X86Insn *in)
     }
 }
 
-/* A 16-byte operand that is not aligned: #GP(0), or #SS(0) if the address is not canonical. */
+/* A 16-byte operand that is not aligned: #GP(0), also where the address is not canonical. */
 G_NORETURN void sse_misaligned(X86Cpu *c, const X86Insn *in, uint64_t lin);
-/* Runs the kernel for a guest that has unmasked exceptions; raises #XM (or #UD) before a commit. */
-__m128i sse_checked(X86Cpu *c, const X86Insn *in, SseKernel *kernel, __m128i dst, __m128i src);
+/* Runs the kernel for a guest that has unmasked exceptions; raises #XM (or #UD) before a commit.
+ * lane: bytes of a source element of an operation that may over- or underflow, and SSE_SCALAR if it
+ * is for the lowest alone; 0 for the others. */
+#define SSE_SCALAR 16
+__m128i sse_checked(X86Cpu *c, const X86Insn *in, SseKernel *kernel, __m128i dst, __m128i src,
+                    unsigned lane);
 
 static inline bool sse_is_mem(const X86Insn *in)
 {
@@ -172,9 +176,10 @@ static inline uint64_t mmx_rm(X86Cpu *c, const X86Insn *in)
     return sse_is_mem(in) ? sse_load64(c, in) : mmx_get(c, in->rm);
 }
 
-static inline __m128i sse_run(X86Cpu *c, const X86Insn *in, SseKernel *kernel, __m128i d, __m128i s)
+static inline __m128i sse_run(X86Cpu *c, const X86Insn *in, SseKernel *kernel, __m128i d, __m128i s,
+                              unsigned lane)
 {
-    return G_UNLIKELY(c->fpu.checked) ? sse_checked(c, in, kernel, d, s) : kernel(d, s);
+    return G_UNLIKELY(c->fpu.checked) ? sse_checked(c, in, kernel, d, s, lane) : kernel(d, s);
 }
 
 #endif

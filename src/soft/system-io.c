@@ -117,15 +117,14 @@ static void string_io(X86Cpu *c, const X86Insn *in,
     uint16_t port = (uint16_t)c->gpr[PTA_X86_RDX];
     unsigned size = port_width(in);
     uint64_t mask = address_mask(in);
+    check_ports(c, in, port, size); /* even if nothing is to be done */
     if (!(in->pfx & (X86_PFX_REP | X86_PFX_REPNE))) {
-        check_ports(c, in, port, size);
         one(c, in, port, size, mask);
         return;
     }
     if ((c->gpr[PTA_X86_RCX] & mask) == 0) {
         return;
     }
-    check_ports(c, in, port, size);
     do {
         one(c, in, port, size, mask);
         advance(c, PTA_X86_RCX, mask, -1);

@@ -48,7 +48,12 @@ void op_mov_seg(X86Cpu *c, const X86Insn *in)
 void op_push_seg(X86Cpu *c, const X86Insn *in)
 {
     X86Stack s = x86_stack(c, in);
-    x86_stack_push(&s, in->width, c->seg[in->reg].selector);
+    if (in->width == 4) { /* the upper half of the slot is left as it was, as processors do */
+        s.sp -= 2;
+        x86_stack_push(&s, 2, c->seg[in->reg].selector);
+    } else {
+        x86_stack_push(&s, in->width, c->seg[in->reg].selector);
+    }
     c->gpr[PTA_X86_RSP] = x86_stack_rsp(&s, c->gpr[PTA_X86_RSP]);
 }
 
@@ -168,9 +173,6 @@ void op_arpl(X86Cpu *c, const X86Insn *in)
 {
     bool memory = in->ea & X86_EA_MEM;
     uint64_t lin = memory ? x86_ea(c, in, 2, X86_WRITE) : 0;
-    if (memory) {
-        x86_probe(c, in, lin, 2, X86_WRITE);
-    }
     uint16_t to = memory ? (uint16_t)x86_load16(c, in, lin) : X86_REG16(c, in->rm);
     unsigned rpl = X86_REG16(c, in->reg) & 3;
     bool lower = (to & 3u) < rpl;
