@@ -3,3 +3,10 @@
 libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/fpu-x87.c src/soft/fpu-env.c \
 	src/soft/fpu-kernel.h src/soft/fpu-kernel-x86.c src/soft/sse.h src/soft/sse-move.c \
 	src/soft/sse-int.c src/soft/sse-fp.c
+
+# The differential test: the host's CPU against ours.
+check_PROGRAMS += tests/cpu/diff
+tests_cpu_diff_SOURCES = tests/cpu/diff.c tests/cpu/diff.h tests/cpu/diff-gen.c \
+	tests/cpu/diff-native.c tests/cpu/diff-soft.c
+tests_cpu_diff_LDADD = $(PARTITA_LIBS)
+TESTS += tests/cpu/diff
