@@ -125,9 +125,13 @@ static void start_up(X86Cpu *c, uint8_t vector)
 
 void x86_take_messages(X86Cpu *c)
 {
-    uint32_t got = take(c, X86_ATT_INIT | X86_ATT_SIPI | X86_ATT_NMI);
+    uint32_t got = take(c, X86_ATT_HALT | X86_ATT_INIT | X86_ATT_SIPI | X86_ATT_NMI);
     if (G_LIKELY(got == 0)) {
         return;
+    }
+    if ((got & X86_ATT_HALT) && c->events.activity == PTA_X86_RUNNING) {
+        c->events.activity = PTA_X86_HALTED;
+        c->stats[X86_STAT_HLT]++;
     }
     if (got & X86_ATT_INIT) {
         init_vp(c);
@@ -226,6 +230,7 @@ static void sleep_halted(X86Cpu *c)
 bool x86_service(X86Cpu *c)
 {
     for (;;) {
+        x86_take_messages(c); /* before an exit: they are part of the state that it leaves */
         if (take(c, X86_ATT_EXIT)) {
             return false;
         }
@@ -237,11 +242,6 @@ bool x86_service(X86Cpu *c)
         if (take(c, X86_ATT_FLUSH)) {
             x86_blocks_attend(c);
         }
-        if (take(c, X86_ATT_HALT) && c->events.activity == PTA_X86_RUNNING) {
-            c->events.activity = PTA_X86_HALTED;
-            c->stats[X86_STAT_HLT]++;
-        }
-        x86_take_messages(c);
         if (c->budget <= 0 || take(c, X86_ATT_TIMER) || c->events.activity == PTA_X86_HALTED) {
             look_at_clock(c);
         }

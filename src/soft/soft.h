@@ -48,7 +48,7 @@ uint64_t x86_clock_ns(const X86Machine *m);
 void x86_notify(X86Cpu *c, uint32_t bits);
 /* The APIC timer was set: the clock must be looked at in time. VP thread, or stopped. */
 void x86_timer_armed(X86Cpu *c);
-/* Turns INIT, SIPI and NMI messages that wait into state. VP thread, or stopped. */
+/* Turns HLT, INIT, SIPI and NMI messages that wait into state. VP thread, or stopped. */
 void x86_take_messages(X86Cpu *c);
 
 #endif
