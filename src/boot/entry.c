@@ -113,11 +113,12 @@ static bool take_stack(PtaBootLoader *l, GError **error)
 bool pta_boot_enter_flat32(PtaBootLoader *l, uint64_t rip, uint32_t eax, uint32_t ebx,
                            GError **error)
 {
-    if (!take_stack(l, error) || !write_gdt(l, ATTR_CODE32, error)) {
+    if (!write_gdt(l, ATTR_CODE32, error)) {
         return false;
     }
     PtaX86Regs *r = &l->bsp->regs;
     set_common(l->bsp, ATTR_CODE32, rip);
+    r->gpr[PTA_X86_RSP] = 0; /* neither multiboot nor PVH gives a stack; an image may lie there */
     r->cr0 = CR0_PE | CR0_ET;
     r->cr3 = 0;
     r->cr4 = 0;
