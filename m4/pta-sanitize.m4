@@ -9,6 +9,8 @@ AC_DEFUN([PTA_SANITIZE], [
         [SANITIZE_CFLAGS="-fsanitize=$enable_sanitize -fno-omit-frame-pointer -fno-sanitize-recover=all"])
     AS_CASE([$enable_sanitize], [*thread*],
         [AC_DEFINE([PTA_TSAN], [1], [Define if built with ThreadSanitizer.])])
+    AS_IF([test "x$enable_sanitize" != xno],
+        [AC_DEFINE([PTA_SANITIZED], [1], [Define if built with any sanitizer.])])
     AM_CONDITIONAL([SANITIZE], [test "x$enable_sanitize" != xno])
     AC_SUBST([SANITIZE_CFLAGS])
 ])

@@ -14,6 +14,14 @@ tests_cpu_test_engine_SOURCES = tests/cpu/test-engine.c $(cpu_harness) tests/lib
 tests_cpu_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_cpu_test_engine_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-engine
+
+if HOST_X86_64
+check_PROGRAMS += tests/cpu/test-sequences
+tests_cpu_test_sequences_SOURCES = tests/cpu/test-sequences.c $(cpu_harness) tests/lib/cmocka-all.h
+tests_cpu_test_sequences_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_sequences_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-sequences
+endif
 endif
 
 if HOST_X86_64
@@ -22,3 +30,13 @@ tests_bench_cpu_engine_SOURCES = tests/bench/cpu-engine.c tests/bench/cpu-loops.
 	tests/bench/cpu-loops.h $(cpu_harness)
 tests_bench_cpu_engine_LDADD = $(PARTITA_LIBS)
 endif
+
+check_PROGRAMS += tests/fuzz/fuzz-cpu
+tests_fuzz_fuzz_cpu_SOURCES = tests/fuzz/fuzz-cpu.c $(cpu_harness)
+tests_fuzz_fuzz_cpu_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_cpu_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_cpu_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-cpu
+endif
+EXTRA_DIST += tests/fuzz/corpus/cpu

@@ -210,6 +210,14 @@ CpuHarness *cpu_harness_new(unsigned bits, uint64_t ram_size)
     return h;
 }
 
+void cpu_harness_clear(CpuHarness *h)
+{
+    madvise(h->ram, h->ram_size, MADV_DONTNEED);
+    make_tables(h);
+    h->be->ops->host_wrote(h->be, 0, h->ram_size);
+    cpu_harness_reset(h);
+}
+
 void cpu_harness_free(CpuHarness *h)
 {
     h->be->ops->vp_destroy(h->vp);

@@ -58,10 +58,13 @@ void cpu_harness_free(CpuHarness *h);
 /* Registers as after cpu_harness_new(), caches too; RAM stays. */
 void cpu_harness_reset(CpuHarness *h);
 
+/* The same, and RAM too. */
+void cpu_harness_clear(CpuHarness *h);
+
 /* Puts code at CPU_CODE + offset, and the OUT that ends the run behind it; RIP is its beginning. */
 void cpu_harness_code(CpuHarness *h, unsigned offset, const void *code, size_t len);
 
-/* Runs until the end, an exception, or `budget_ms` went by (then CPU_STOPPED); gives h->vector. */
+/* Runs until the end, an exception, or something else stops it; gives h->vector. */
 int cpu_harness_run(CpuHarness *h);
 
 #endif

@@ -1,0 +1,77 @@
+/*
+ * Random bytes as code: decoded and run, single-stepped and in blocks, in each mode. The first byte
+ * says how, the next eight seed the registers, the rest is code. Nothing may crash, and a run ends
+ * when it is told to.
+ */
+#include "config.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "src/soft/engine.h"
+#include "tests/cpu/cpu-harness.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define RAM      (4 * PTA_MIB)
+#define STEPS    64
+#define LIMIT_US 2000
+
+static CpuHarness *harness[3];
+static CpuHarness *running;
+
+static void time_is_up(int sig)
+{
+    x86_attend(running->c, X86_ATT_KICK);
+}
+
+static void set_timer(unsigned us)
+{
+    struct itimerval t = { .it_value = { .tv_usec = us }, .it_interval = { .tv_usec = us } };
+    setitimer(ITIMER_REAL, &t, NULL);
+}
+
+static void set_up(void)
+{
+    harness[0] = cpu_harness_new(16, RAM);
+    harness[1] = cpu_harness_new(32, RAM);
+    harness[2] = cpu_harness_new(64, RAM);
+    struct sigaction act = { .sa_handler = time_is_up, .sa_flags = SA_RESTART };
+    sigaction(SIGALRM, &act, NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const uint64_t pointers[] = { CPU_DATA, CPU_DATA + 0xff8, CPU_CODE, CPU_MMIO,
+                                         CPU_STACK - 64 };
+    if (size < 10 || size > 1024) {
+        return 0;
+    }
+    if (!harness[0]) {
+        set_up();
+    }
+    CpuHarness *h = running = harness[data[0] % 3];
+    bool step = data[0] & 0x80;
+    cpu_harness_clear(h);
+    cpu_harness_code(h, data[0] & 0x40 ? 0xff8 : 0, data + 9, size - 9);
+    for (unsigned i = 0; i < 16; i++) {
+        uint8_t how = data[1 + i % 8] >> (i / 8 * 4) & 15;
+        if (i != PTA_X86_RSP) {
+            h->c->gpr[i] = how < 5 ? pointers[how] : how < 10 ? how : UINT64_MAX << (how * 5);
+        }
+        if (h->bits != 64) {
+            h->c->gpr[i] = (uint32_t)h->c->gpr[i];
+        }
+    }
+    if (step) { /* as KVM's helper does it */
+        for (unsigned i = 0; i < STEPS && h->c->events.activity == PTA_X86_RUNNING; i++) {
+            x86_step(h->c);
+        }
+    } else {
+        set_timer(LIMIT_US);
+        cpu_harness_run(h);
+        set_timer(0);
+    }
+    return 0;
+}
