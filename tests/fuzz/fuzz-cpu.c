@@ -5,31 +5,46 @@
  */
 #include "config.h"
 
-#include <signal.h>
 #include <string.h>
-#include <sys/time.h>
 
 #include "src/soft/engine.h"
 #include "tests/cpu/cpu-harness.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define RAM      (4 * PTA_MIB)
-#define STEPS    64
-#define LIMIT_US 2000
+#define RAM     (4 * PTA_MIB)
+#define STEPS   64
+#define TICK_US 1000
 
 static CpuHarness *harness[3];
-static CpuHarness *running;
 
-static void time_is_up(int sig)
+/* Who ends a run that does not end by itself. */
+static struct {
+    GMutex lock;
+    CpuHarness *running; /* LOCKED(lock) */
+    unsigned ticks;      /* LOCKED(lock) */
+} watch;
+
+static gpointer watch_thread(gpointer data)
 {
-    x86_attend(running->c, X86_ATT_KICK);
+    for (;;) {
+        g_usleep(TICK_US);
+        g_mutex_lock(&watch.lock);
+        if (watch.running && ++watch.ticks > 2) {
+            watch.running->be->ops->vp_kick(watch.running->vp);
+            watch.running = NULL;
+        }
+        g_mutex_unlock(&watch.lock);
+    }
+    return NULL;
 }
 
-static void set_timer(unsigned us)
+static void set_watch(CpuHarness *h)
 {
-    struct itimerval t = { .it_value = { .tv_usec = us }, .it_interval = { .tv_usec = us } };
-    setitimer(ITIMER_REAL, &t, NULL);
+    g_mutex_lock(&watch.lock);
+    watch.running = h;
+    watch.ticks = 0;
+    g_mutex_unlock(&watch.lock);
 }
 
 static void set_up(void)
@@ -37,8 +52,7 @@ static void set_up(void)
     harness[0] = cpu_harness_new(16, RAM);
     harness[1] = cpu_harness_new(32, RAM);
     harness[2] = cpu_harness_new(64, RAM);
-    struct sigaction act = { .sa_handler = time_is_up, .sa_flags = SA_RESTART };
-    sigaction(SIGALRM, &act, NULL);
+    g_thread_unref(g_thread_new("watch", watch_thread, NULL));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -51,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!harness[0]) {
         set_up();
     }
-    CpuHarness *h = running = harness[data[0] % 3];
+    CpuHarness *h = harness[data[0] % 3];
     bool step = data[0] & 0x80;
     cpu_harness_clear(h);
     cpu_harness_code(h, data[0] & 0x40 ? 0xff8 : 0, data + 9, size - 9);
@@ -69,9 +83,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             x86_step(h->c);
         }
     } else {
-        set_timer(LIMIT_US);
+        set_watch(h);
         cpu_harness_run(h);
-        set_timer(0);
+        set_watch(NULL);
     }
     return 0;
 }
