@@ -7,6 +7,11 @@ libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/fpu-x87.c s
 # The differential test: the host's CPU against ours.
 check_PROGRAMS += tests/cpu/diff
 tests_cpu_diff_SOURCES = tests/cpu/diff.c tests/cpu/diff.h tests/cpu/diff-gen.c \
-	tests/cpu/diff-native.c tests/cpu/diff-soft.c
+	tests/cpu/diff-native.c tests/cpu/diff-soft.c tests/cpu/diff-golden.c
 tests_cpu_diff_LDADD = $(PARTITA_LIBS)
 TESTS += tests/cpu/diff
+
+# The same from recorded outcomes, on any host.
+TESTS += tests/cpu/test-golden.sh
+EXTRA_DIST += tests/cpu/test-golden.sh tests/cpu/golden-int.txt tests/cpu/golden-x87.txt \
+	tests/cpu/golden-sse.txt tests/cpu/golden-found.txt

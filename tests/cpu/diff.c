@@ -4,7 +4,7 @@
  * differs prints the vector, the difference, and how to see it again.
  *
  *   diff [--count N] [--seed N] [--only MNEMONIC] [--endless] [--record FILE]
- *   diff --replay FILE…      needs no host: outcomes that were recorded
+ *   diff --replay FILE…      needs no host's CPU: outcomes that were recorded
  */
 #include "config.h"
 
@@ -268,9 +268,25 @@ typedef struct Batch {
     DiffOutcome host[DIFF_BATCH], ours[DIFF_BATCH];
 } Batch;
 
+/* Writes `count` vectors of the form with what the host makes of them. */
+static void record_form(const DiffForm *form, Batch *b, DiffRand *r, unsigned count, FILE *f)
+{
+    unsigned culprit;
+    for (unsigned i = 0; i < count;) {
+        if (!diff_make(form, r, 0, &b->vectors[0])) {
+            continue;
+        }
+        diff_golden_shrink(form, &b->vectors[0]);
+        if (diff_native_run(b->vectors, b->host, 1, &culprit)) {
+            diff_golden_write(f, form, b->vectors, b->host);
+        }
+        i++;
+    }
+}
+
 /* Runs one form; number of vectors that differed. */
 static unsigned run_form(const DiffForm *form, Batch *b, DiffRand *r, unsigned count,
-                         unsigned *printed, FILE *record)
+                         unsigned *printed)
 {
     unsigned bad = 0;
     unsigned throws = 0;
@@ -312,7 +328,7 @@ static bool wanted(const char *name)
     return !options.only || g_ascii_strcasecmp(name, options.only) == 0;
 }
 
-static int run_rows(uint64_t features)
+static int run_rows(uint64_t features, FILE *record)
 {
     g_autofree Batch *b = g_new0(Batch, 1);
     g_autoptr(GArray) forms = diff_forms(features, false);
@@ -327,7 +343,7 @@ static int run_rows(uint64_t features)
     for (unsigned row = 1; row < X86_N_ROWS; row++) {
         const X86Row *x = &x86_rows[row];
         const char *why = diff_row_skipped(x);
-        unsigned n_forms = 0, bad = 0, printed = 0;
+        unsigned n_forms = 0, bad = 0, printed = 0, recorded = 0; /* forms with, without memory */
         test++;
         if (!why && !wanted(x->name)) {
             why = "not asked for";
@@ -342,7 +358,12 @@ static int run_rows(uint64_t features)
             if (form->row == row) {
                 DiffRand r = ((uint64_t)options.seed << 32 | i) * UINT64_C(0x9e3779b97f4a7c15) | 1;
                 n_forms++;
-                bad += run_form(form, b, &r, (unsigned)options.count, &printed, NULL);
+                if (!record) {
+                    bad += run_form(form, b, &r, (unsigned)options.count, &printed);
+                } else if (diff_golden_wanted(form) && !(recorded & 1u << form->mem)) {
+                    recorded |= 1u << form->mem;
+                    record_form(form, b, &r, (unsigned)options.count, record);
+                }
             }
         }
         if (n_forms == 0) {
@@ -360,6 +381,50 @@ static int run_rows(uint64_t features)
     return bad_rows ? 1 : 0;
 }
 
+/* ---- recorded outcomes ---- */
+
+static int replay(char **files)
+{
+    g_autofree Batch *b = g_new0(Batch, 1);
+    unsigned test = 0, bad_files = 0;
+    printf("1..%u\n", g_strv_length(files));
+    for (; *files; files++) {
+        g_autofree char *text = NULL;
+        g_autoptr(GError) error = NULL;
+        unsigned n = 0, bad = 0;
+        if (!g_file_get_contents(*files, &text, NULL, &error)) {
+            printf("not ok %u - %s\n", ++test, error->message);
+            bad_files++;
+            continue;
+        }
+        g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+        for (char **line = lines; *line; line++) {
+            DiffForm form;
+            g_autoptr(GString) report = g_string_new(NULL);
+            if (**line == '\0' || **line == '#') {
+                continue;
+            }
+            n++;
+            if (!diff_golden_read(*line, &form, &b->vectors[0], &b->host[0])) {
+                printf("# not a vector: %.60s\n", *line);
+                bad++;
+                continue;
+            }
+            diff_soft_run(b->vectors, b->ours, 1);
+            if (!compare(&form, &b->vectors[0], &b->host[0], &b->ours[0], report)) {
+                bad++;
+                print_vector(&form, &b->vectors[0]);
+                fputs(report->str, stdout);
+            }
+        }
+        g_autofree char *name = g_path_get_basename(*files);
+        const bool ok = bad == 0 && n > 0;
+        printf("%sok %u - %s: %u vectors, %u differ\n", ok ? "" : "not ", ++test, name, n, bad);
+        bad_files += !ok;
+    }
+    return bad_files ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
     const GOptionEntry entries[] = {
@@ -369,6 +434,8 @@ int main(int argc, char **argv)
         { "failures", 'f', 0, G_OPTION_ARG_INT, &options.failures, "How many to print a row", "N" },
         { "endless", 'e', 0, G_OPTION_ARG_NONE, &options.endless, "Go on with the next seed",
           NULL },
+        { "record", 'r', 0, G_OPTION_ARG_FILENAME, &options.record, "Write vectors", "FILE" },
+        { "replay", 0, 0, G_OPTION_ARG_NONE, &options.replay, "Check recorded vectors", NULL },
         { NULL },
     };
     g_autoptr(GOptionContext) context = g_option_context_new("- software CPU against the host's");
@@ -381,15 +448,29 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", error->message);
         return 2;
     }
+    if (options.replay) {
+        diff_soft_start(features);
+        status = replay(argv + 1);
+        diff_soft_stop();
+        return status;
+    }
     if (!diff_native_start(&why)) {
         printf("1..0 # SKIP %s\n", why);
         return 0;
     }
     diff_soft_start(features);
+    FILE *record = options.record ? fopen(options.record, "w") : NULL;
+    if (options.record && !record) {
+        perror(options.record);
+        return 2;
+    }
     do {
-        status = run_rows(features);
+        status = run_rows(features, record);
         options.seed++;
-    } while (options.endless && status == 0);
+    } while (options.endless && status == 0 && !record);
+    if (record) {
+        fclose(record);
+    }
     diff_soft_stop();
     diff_native_stop();
     return status;

@@ -9,6 +9,7 @@
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "src/soft/decode.h"
 #include "src/soft/opcodes.h"
@@ -109,6 +110,15 @@ const char *diff_row_skipped(const X86Row *row);
 /* A random vector of the form, to run in slot `slot`; false if this throw of the dice is not to be
  * run (undefined result, a touch of memory that is not ours): throw again. */
 bool diff_make(const DiffForm *form, DiffRand *rand, unsigned slot, DiffVector *v);
+
+/* ---- diff-golden.c ---- */
+
+/* Whether the form's outcomes are the same on every host; makes a vector's line short; writes it. */
+bool diff_golden_wanted(const DiffForm *form);
+void diff_golden_shrink(const DiffForm *form, DiffVector *v);
+void diff_golden_write(FILE *f, const DiffForm *form, const DiffVector *v, const DiffOutcome *out);
+/* False: the line is not one. Of *form only row and mode are filled. */
+bool diff_golden_read(const char *line, DiffForm *form, DiffVector *v, DiffOutcome *out);
 
 /* ---- diff-native.c ---- */
 
