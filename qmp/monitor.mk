@@ -72,3 +72,7 @@ EXTRA_PROGRAMS += tests/bench/qmp
 tests_bench_qmp_SOURCES = tests/bench/qmp.c
 BENCHES += tests/bench/qmp.sh
 EXTRA_DIST += tests/bench/qmp.sh
+
+# All of it together, under `partita run`.
+TESTS += tests/monitor/test-machine.sh
+EXTRA_DIST += tests/monitor/test-machine.sh tests/monitor/machine.py tests/monitor/guest.S

@@ -1,0 +1,484 @@
+"""`partita run`, `monitor` and `inspect` together, seen from outside. Prints TAP.
+
+usage: machine.py PARTITA FOLDER   (FOLDER has the guest that guest.S makes)
+"""
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+PARTITA = os.path.abspath(sys.argv[1])
+FOLDER = sys.argv[2]
+TIMEOUT = 60  # of anything; a loaded machine under a sanitizer is slow
+
+os.chdir(FOLDER)
+os.environ.update(LC_ALL="C.UTF-8", TERM="xterm", XDG_STATE_HOME=FOLDER, HOME=FOLDER)
+os.environ.pop("G_DEBUG", None)  # warnings are part of what is tested
+
+
+class Client:
+    """A socket of JSON lines; events are put aside."""
+
+    def __init__(self, path="vm.sock", qmp=True):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(path)
+        self.file = self.sock.makefile("r", encoding="ascii", newline="\n")
+        self.events = []
+        self.greeting = self.read()
+        if qmp:
+            self.call("qmp_capabilities")
+
+    def read(self):
+        line = self.file.readline()
+        if not line:
+            raise EOFError
+        return json.loads(line)
+
+    def send(self, message):
+        self.sock.sendall(json.dumps(message).encode() + b"\n")
+
+    def reply(self):
+        while True:
+            message = self.read()
+            if "event" in message or ("method" in message and "id" not in message):
+                self.events.append(message)
+            else:
+                return message
+
+    def call(self, command, **arguments):
+        self.send({"execute": command, "arguments": arguments} if arguments
+                  else {"execute": command})
+        reply = self.reply()
+        if "return" not in reply:
+            raise RuntimeError(reply["error"]["desc"])
+        return reply["return"]
+
+    def refused(self, command, **arguments):
+        try:
+            result = self.call(command, **arguments)
+        except RuntimeError as error:
+            return str(error)
+        raise AssertionError(f"{command} returned {result}")
+
+    def event(self, name):
+        """The next event of that name; those before it are dropped."""
+        while True:
+            while self.events:
+                event = self.events.pop(0)
+                if event.get("event", event.get("method")) == name:
+                    return event
+            self.events.append(self.read())
+
+    def names(self):
+        """Names of the events so far; forgets them."""
+        names = [event["event"] for event in self.events]
+        self.events = []
+        return names
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+class Machine:
+    """A running `partita run` and the serial port of its guest."""
+
+    def __init__(self, *options, **changes):
+        description = {
+            "name": "test", "uuid": "0c6d9c1c-4a3e-4f6d-8d53-3f2b1f0a7e11",
+            "partition": {"vps": 2, "backend": "soft"}, "memory": {"size": "16M"},
+            "boot": {"kernel": "guest"},
+            "devices": [
+                {"id": "serial0", "type": "uart16550",
+                 "chardev": {"type": "unix", "path": "serial.sock"}},
+                {"id": "log", "type": "uart16550", "chardev": {"type": "ringbuf"}},
+                {"id": "rng0", "type": "virtio-rng"}],
+            "monitor": [{"type": "unix", "path": "vm.sock"}, {"type": "unix", "path": "two.sock"}],
+            "on-shutdown": "halt", "on-crash": "halt"}
+        description.update(changes)
+        with open("m.json", "w", encoding="utf-8") as file:
+            json.dump(description, file)
+        self.process = subprocess.Popen([PARTITA, "run", "--quiet", *options, "m.json"],
+                                        stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + TIMEOUT
+        while not os.path.exists("two.sock"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError("no monitor appears")
+            time.sleep(0.01)
+        self.serial = None
+
+    def guest(self, text):
+        """Types at the guest's serial port."""
+        if not self.serial:
+            self.serial = socket.socket(socket.AF_UNIX)
+            self.serial.settimeout(TIMEOUT)
+            self.serial.connect("serial.sock")
+        self.serial.sendall(text.encode())
+
+    def hear(self, text):
+        """Waits until the guest has said it."""
+        got = ""
+        while text not in got:
+            got += self.serial.recv(100).decode("latin-1")
+
+    def wait(self):
+        return self.process.wait(TIMEOUT)
+
+    def end(self):
+        if self.serial:
+            self.serial.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def equal(found, expected):
+    if found != expected:
+        raise AssertionError(f"expected {expected!r}, found {found!r}")
+
+
+def run(*words, text=None):
+    """`partita WORDS`: its status, output and complaints."""
+    done = subprocess.run([PARTITA, *words], input=text, capture_output=True, text=True,
+                          timeout=TIMEOUT, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+# ---- tests; each has a machine of its own ----
+
+def queries():
+    """queries have QEMU's shapes"""
+    vm = Machine("--paused")
+    try:
+        c = Client()
+        equal(sorted(c.greeting["QMP"]), ["capabilities", "version"])
+        equal(c.call("query-status"), {"running": False, "singlestep": False,
+                                       "status": "prelaunch"})
+        equal(c.call("query-version"), c.greeting["QMP"]["version"])
+        equal(c.call("query-name"), {"name": "test"})
+        equal(c.call("query-uuid"), {"UUID": "0c6d9c1c-4a3e-4f6d-8d53-3f2b1f0a7e11"})
+        equal(sorted(c.call("query-kvm")), ["enabled", "present"])
+        cpus = c.call("query-cpus-fast")
+        equal([cpu["cpu-index"] for cpu in cpus], [0, 1])
+        equal([cpu["qom-path"] for cpu in cpus], ["/partition/vp/0", "/partition/vp/1"])
+        for cpu in cpus:
+            assert os.path.exists(f"/proc/{vm.process.pid}/task/{cpu['thread-id']}")
+        equal(c.call("query-memory-size-summary"),
+              {"base-memory": 16 << 20, "plugged-memory": 0})
+        equal([(d["label"], d["frontend-open"]) for d in c.call("query-chardev")],
+              [("serial0", True), ("log", True)])
+        equal(c.call("query-block"), [])
+        equal(c.call("query-halt"), {"halted": False})
+        commands = [command["name"] for command in c.call("query-commands")]
+        schema = c.call("query-qmp-schema")
+        equal(sorted(commands),
+              sorted(e["name"] for e in schema if e["meta-type"] == "command"))
+        equal(c.refused("query-status", x=1),
+              'query-status: $.x: expected no members, found the unknown member "x"')
+        c.call("quit")
+        equal(c.event("SHUTDOWN")["data"], {"guest": False, "reason": "host-qmp-quit"})
+        equal(vm.wait(), 0)
+        equal(os.path.exists("vm.sock"), False)
+    finally:
+        vm.end()
+
+
+def run_states():
+    """stop, cont, system_reset, and the events of each before its reply"""
+    vm = Machine("--paused")
+    try:
+        c = Client()
+        c.call("stop")
+        equal(c.names(), [])
+        equal(c.call("query-status")["status"], "prelaunch")
+        c.call("cont")
+        equal(c.names(), ["RESUME"])
+        c.call("cont")
+        equal(c.names(), [])
+        equal(c.call("query-status"), {"running": True, "singlestep": False, "status": "running"})
+        vm.guest("a")
+        vm.hear("a")
+        c.call("stop")
+        equal(c.names(), ["STOP"])
+        equal(c.call("query-status")["status"], "paused")
+        before = c.call("inspect", path="/partition/vp/0/stats/instructions")
+        vm.guest("b")  # the guest stands still: it says nothing
+        time.sleep(0.2)
+        equal(c.call("inspect", path="/partition/vp/0/stats/instructions"), before)
+        c.call("cont")
+        vm.hear("b")
+        c.call("system_reset")
+        equal(c.names(), ["RESUME", "RESET"])
+        vm.hear("H")  # it has started again
+        equal(c.call("query-status")["status"], "running")
+        c.call("inject-nmi")
+        c.call("system_powerdown")
+        equal(c.event("POWERDOWN")["event"], "POWERDOWN")
+        c.call("stop")
+        assert "running" in c.refused("system_powerdown")
+        c.call("quit")
+        equal(vm.wait(), 0)
+    finally:
+        vm.end()
+
+
+def halt():
+    """a triple fault is reported once, clear-halt answers true, then false"""
+    vm = Machine()
+    try:
+        c = Client()
+        vm.guest("t")
+        data = c.event("HALT")["data"]
+        equal((data["reason"], data["action"], data["vp"]), ("triple-fault", "halt", 0))
+        equal(c.call("query-status")["status"], "guest-panicked")
+        found = c.call("query-halt")
+        equal((found["halted"], found["reason"], found["vp"]), (True, "triple-fault", 0))
+        assert abs(found["time"]["seconds"] - time.time()) < TIMEOUT
+        assert "Resetting" in c.refused("cont")
+        replay = c.call("events-replay", since=0)
+        names = [event["event"] for event in replay["events"]]
+        equal((names.count("HALT"), names.count("GUEST_PANICKED")), (1, 1))
+        equal((replay["lost"], replay["last"]), (0, len(names)))
+        equal(c.call("clear-halt"), True)
+        equal(c.call("clear-halt"), False)
+        equal(c.call("query-halt"), {"halted": False})
+        c.close()
+    finally:
+        vm.end()
+
+
+def powered_off():
+    """a guest power-off halts; a client that was away loses nothing; reset starts again"""
+    vm = Machine()
+    try:
+        c = Client()
+        last = c.call("events-replay", since=0)["last"]
+        c.close()
+        vm.guest("o")
+        watcher = Client("two.sock", qmp=False)
+        while True:  # a JSON-RPC client, in the meantime
+            watcher.send({"jsonrpc": "2.0", "id": 1, "method": "query-status"})
+            if watcher.reply()["result"]["status"] == "shutdown":
+                break
+            time.sleep(0.01)
+        c = Client()
+        missed = c.call("events-replay", since=last)
+        names = [event["event"] for event in missed["events"]]
+        assert "HALT" in names and "SHUTDOWN" in names, names
+        equal([event["seq"] for event in missed["events"]],
+              list(range(last + 1, missed["last"] + 1)))
+        shutdown = missed["events"][names.index("SHUTDOWN")]
+        equal(shutdown["data"], {"guest": True, "reason": "guest-shutdown"})
+        c.call("system_reset")
+        equal(watcher.event("RESET")["params"]["data"],
+              {"guest": False, "reason": "host-qmp-system-reset"})
+        vm.guest("x")
+        vm.hear("x")
+        c.call("quit")
+        equal(vm.wait(), 0)
+    finally:
+        vm.end()
+
+
+def exits():
+    """on-shutdown: exit ends the process, events first"""
+    vm = Machine(**{"on-shutdown": "exit"})
+    try:
+        c = Client()
+        vm.guest("o")
+        equal(c.event("SHUTDOWN")["data"], {"guest": True, "reason": "guest-shutdown"})
+        equal(vm.wait(), 0)
+    finally:
+        vm.end()
+
+
+def tree():
+    """inspect, qom-list, qom-get, qom-set"""
+    vm = Machine()
+    try:
+        c = Client()
+        whole = c.call("inspect")
+        equal(whole["state"], "running")
+        equal(sorted(whole["partition"]["vp"]), ["0", "1"])
+        assert whole["partition"]["vp"]["0"]["registers"]["rip"].startswith("0x1000")
+        equal(c.call("inspect", depth=0)["partition"], None)
+        equal(c.call("inspect", path="/devices/rng0/type"), "virtio-rng")
+        assert "not found" in c.refused("inspect", path="/devices/none")
+        assert "not a directory" in c.refused("inspect", path="/name/")
+        assert "cannot be set" in c.refused("inspect", path="/name", value="x")
+        equal(c.call("inspect", path="/trace", value="irq,mmio"), "mmio,irq")
+        equal(c.call("qom-get", path="/", property="trace"), "mmio,irq")
+        c.call("qom-set", path="/", property="trace", value="")
+        equal(c.call("qom-get", path="/", property="trace"), "")
+        assert "no trace category" in c.refused("qom-set", path="/", property="trace", value="x")
+        equal(c.call("qom-get", path="/partition", property="vp"), "/partition/vp")
+        types = {p["name"]: p["type"] for p in c.call("qom-list", path="/partition")}
+        equal((types["backend"], types["vp"]), ("string", "child<container>"))
+        equal(c.refused("qom-list", path="/none"), "Device '/none' not found")
+        equal(c.refused("qom-get", path="/", property="none"), "Property '/.none' not found")
+        c.send({"execute": "qom-list", "arguments": {"path": "/none"}})
+        equal(c.reply()["error"]["class"], "DeviceNotFound")
+        equal(c.call("ringbuf-read", device="log", size=100), "")
+        assert "not found" in c.refused("ringbuf-read", device="none", size=1)
+        c.refused("ringbuf-read", device="serial0", size=1)
+    finally:
+        vm.end()
+
+
+def one_shot():
+    """partita monitor and inspect: output and exit status"""
+    vm = Machine()
+    try:
+        equal(run("monitor", "vm.sock", "stop"), (0, "", ""))
+        equal(run("monitor", "vm.sock", "query-status"),
+              (0, "running: false\nsinglestep: false\nstatus: paused\n", ""))
+        status, out, _ = run("monitor", "--json", "vm.sock", "query-status")
+        equal((status, json.loads(out)["status"]), (0, "paused"))
+        status, out, _ = run("monitor", "vm.sock", "query-cpus-fast")
+        equal(out.split("\n")[0].split(), ["CPU-INDEX", "QOM-PATH", "THREAD-ID", "TARGET"])
+        equal(run("monitor", "vm.sock", "clear-halt"), (0, "false\n", ""))
+        equal(run("monitor", "vm.sock", "qom-get", "path=/", "property=name"), (0, "test\n", ""))
+        status, _, err = run("monitor", "vm.sock", "qom-get", "path=/", "property=none")
+        equal((status, err), (1, "partita: Property '/.none' not found\n"))
+        status, _, err = run("monitor", "vm.sock", "ringbuf-read", "device=log", "size=x")
+        equal((status, err), (1, "partita: size: expected INT, found x\n"))
+        equal(run("monitor", "vm.sock", "no-such-command")[0], 1)
+        equal(run("monitor", "no.sock", "query-status")[0], 2)
+        equal(run("monitor")[0], 2)
+        equal(run("monitor", "--no-such-option")[0], 2)
+        equal(run("monitor", "--help")[0], 0)
+        equal(run("monitor", "vm.sock", text="# a script\nquery-name\n\nhelp stop\n"
+                  "{\"execute\": \"query-name\"}\n")[:2],
+              (0, "name: test\nstop \n  Stops all virtual processors and devices. On return none of "
+                  "them runs. No effect on a stopped machine.\n"
+                  "{\"return\": {\"name\": \"test\"}, \"id\": 3}\n"))
+        equal(run("monitor", "vm.sock", text="none-such\nquery-name\n")[:2], (1, "name: test\n"))
+        equal(run("inspect", "vm.sock", "/devices/rng0/type"), (0, "virtio-rng\n", ""))
+        status, out, _ = run("inspect", "vm.sock", "--depth", "0")
+        assert "devices: …\n" in out and "name: test\n" in out, out
+        status, out, _ = run("inspect", "--json", "vm.sock", "partition", "-d", "1")
+        equal((status, json.loads(out)["backend"]), (0, "soft"))
+        equal(run("inspect", "vm.sock", "none")[0], 1)
+        equal(run("inspect", "vm.sock", "trace", "--set", "irq"), (0, "irq\n", ""))
+        equal(run("inspect", "vm.sock", "a", "b")[0], 2)
+    finally:
+        vm.end()
+
+
+class Terminal:
+    """`partita monitor` on a pseudo-terminal."""
+
+    def __init__(self):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(PARTITA, [PARTITA, "monitor", "vm.sock"])
+        self.seen = ""
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def see(self, pattern):
+        """Waits for it on the screen, after what was seen last; escape sequences left out."""
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen)
+            found = re.search(pattern, text)
+            if found:
+                self.seen = text[found.end():]
+                return found
+            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+            try:
+                data = os.read(self.fd, 4096) if ready else b""
+            except OSError:
+                data = b""
+            if not data:
+                raise AssertionError(f"{pattern!r} does not appear after {self.seen!r}")
+            self.seen += data.decode(errors="replace")
+
+    def end(self):
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+def console():
+    """on a terminal: editing, completion, events above the line, history"""
+    vm = Machine()
+    t = Terminal()
+    try:
+        t.see(r"Connected to partita")
+        t.see(r"\(partita\) ")
+        t.type("query-na\t")
+        t.see(r"me ")
+        t.type("\r")
+        t.see(r"name: test")
+        t.type("ringbuf-read for\tb\t")
+        t.see(r"ase64 ")
+        t.type("\x15")
+        t.type("ringbuf-read \t")
+        t.see(r"device= +format= +size=")
+        t.type("\x15")
+        t.type("inspect path=/dev\trn\tty\t")
+        t.see(r"pe ")
+        t.type("\r")
+        t.see(r"virtio-rng")
+        t.type("qom-li")
+        t.see(r"qom-li")
+        c = Client()
+        c.call("stop")  # the event comes while the line is being typed
+        t.see(r"STOP \(\d+\)")
+        t.see(r"\(partita\) qom-li")
+        t.type("st path=/memory\r")
+        t.see(r"ram-size +uint64")
+        t.type("some nonsense\x03")
+        t.see(r"\(partita\) ")
+        t.type("nonsense\r")
+        t.see(r"The command nonsense has not been found")
+        t.type("\x1b[A\x1b[A\r")  # the command before that
+        t.see(r"ram-size +uint64")
+        t.type("help ring\t\r")
+        t.see(r"ringbuf-read device=STRING size=INT \[format=utf8\|base64\]")
+        t.type("\x04")
+        equal(os.waitstatus_to_exitcode(os.waitpid(t.pid, 0)[1]), 0)
+        os.close(t.fd)
+        t = Terminal()
+        t.see(r"\(partita\) ")
+        t.type("\x1b[A\r")  # history outlives the process
+        t.see(r"ringbuf-read device=STRING")
+        c.call("quit")
+        t.see(r"the connection has ended")
+        equal(os.waitstatus_to_exitcode(os.waitpid(t.pid, 0)[1]), 2)
+        os.close(t.fd)
+        t = None
+    finally:
+        vm.end()
+        if t:
+            t.end()
+
+
+def main():
+    tests = [queries, run_states, halt, powered_off, exits, tree, one_shot, console]
+    print(f"1..{len(tests)}", flush=True)
+    for number, test in enumerate(tests, 1):
+        for name in ("vm.sock", "two.sock", "serial.sock"):
+            if os.path.exists(name):
+                os.unlink(name)
+        try:
+            test()
+            print(f"ok {number} - {test.__doc__}", flush=True)
+        except Exception as error:  # whatever it is, the next test is run
+            where = error.__traceback__
+            while where.tb_next and where.tb_next.tb_frame.f_code.co_filename == __file__:
+                where = where.tb_next
+            print(f"not ok {number} - {test.__doc__}", flush=True)
+            print(f"# line {where.tb_lineno}: {type(error).__name__}: {error}", flush=True)
+
+
+main()
