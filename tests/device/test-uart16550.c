@@ -400,8 +400,7 @@ static void two_threads(void **unused)
             got += n > 0 ? (uint64_t)n : 0;
         }
         out(&p, DATA, 'z');
-        if (i % 100 == 0) {
-            assert_true(pta_write_full(p.client, "k", 1));
+        if (i % 100 == 0 && send(p.client, "k", 1, MSG_DONTWAIT) == 1) {
             typed++;
         }
         if (in(&p, LSR) & 1) {
@@ -409,6 +408,7 @@ static void two_threads(void **unused)
             received++;
         }
     }
+    assert_true(typed > 100);
     while (got < 100000) {
         ssize_t n = read(p.client, buf, sizeof(buf));
         assert_true(n > 0);
