@@ -469,7 +469,8 @@ static void select_handlers(Builder *s)
         if (in->exec) {
             continue; /* forbidden() */
         }
-        X86Handler *exec = (row->props & X86_P_INT) ? x86_select(in, &sel) : NULL;
+        X86Handler *exec =
+            (row->props & (X86_P_INT | X86_P_SSE)) ? x86_select(in, &sel) : NULL;
         if (info->branch && sel.wide) {
             in->aux = sel.near ? 0 : (uintptr_t)&x86_no_block;
         }

@@ -203,6 +203,7 @@ X86Handler *x86_select_move(const X86Insn *in, const X86Select *s);
 X86Handler *x86_select_cond(const X86Insn *in, const X86Select *s);
 X86Handler *x86_select_stack(const X86Insn *in, const X86Select *s);
 X86Handler *x86_select_branch(const X86Insn *in, const X86Select *s);
+X86Handler *x86_select_sse(const X86Insn *in, const X86Select *s); /* sse-fast.c */
 /* For in[0] and in[1] together; near: in[1]'s. */
 X86Handler *x86_select_fused(const X86Insn *in, bool near);
 

@@ -5,6 +5,9 @@
 
 X86Handler *x86_select(const X86Insn *in, const X86Select *s)
 {
+    if (x86_rows[in->row].props & X86_P_SSE) {
+        return x86_select_sse(in, s);
+    }
     switch (in->row) {
     case X86_ROW_ADD:
     case X86_ROW_OR:

@@ -9,6 +9,20 @@
 
 /* ---- 16 bytes ---- */
 
+__m128i sse_load_slow(X86Cpu *c, const X86Insn *in, uint64_t lin)
+{
+    X86Vec v;
+    x86_load_bytes(c, in, lin, &v, 16);
+    return _mm_load_si128((const __m128i *)&v);
+}
+
+void sse_store_slow(X86Cpu *c, const X86Insn *in, uint64_t lin, __m128i value)
+{
+    X86Vec v;
+    _mm_store_si128((__m128i *)&v, value);
+    x86_store_bytes(c, in, lin, &v, 16);
+}
+
 /* MOVAPS MOVAPD MOVDQA xmm, xmm/m128; MOVNTDQA */
 static void movaps(X86Cpu *c, const X86Insn *in)
 {

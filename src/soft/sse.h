@@ -57,15 +57,15 @@ static inline void sse_set(X86Cpu *c, unsigned n, __m128i v)
 
 /* ---- memory operands ---- */
 
+/* What the TLB does not answer. Out of line: a caller whose locals have no address can go on to the
+ * next instruction by a sibling call. */
+__m128i sse_load_slow(X86Cpu *c, const X86Insn *in, uint64_t lin);
+void sse_store_slow(X86Cpu *c, const X86Insn *in, uint64_t lin, __m128i value);
+
 static inline __m128i sse_load_at(X86Cpu *c, const X86Insn *in, uint64_t lin)
 {
     const void *p = x86_tlb_lookup(c->tlb->read, lin, 16);
-    X86Vec v;
-    if (G_LIKELY(p)) {
-        return _mm_loadu_si128(p);
-    }
-    x86_load_bytes(c, in, lin, &v, 16);
-    return _mm_load_si128((const __m128i *)&v);
+    return G_LIKELY(p) ? _mm_loadu_si128(p) : sse_load_slow(c, in, lin);
 }
 
 static inline void sse_store_at(X86Cpu *c, const X86Insn *in, uint64_t lin, __m128i value)
@@ -74,9 +74,7 @@ static inline void sse_store_at(X86Cpu *c, const X86Insn *in, uint64_t lin, __m1
     if (G_LIKELY(p)) {
         _mm_storeu_si128(p, value);
     } else {
-        X86Vec v;
-        _mm_store_si128((__m128i *)&v, value);
-        x86_store_bytes(c, in, lin, &v, 16);
+        sse_store_slow(c, in, lin, value);
     }
 }
 
