@@ -12,6 +12,7 @@
 #define G_LOG_DOMAIN "soft"
 
 #include "src/soft/lapic.h"
+#include "src/soft/opcodes.h"
 #include "src/soft/soft.h"
 
 #define LOOK_NS    25000
@@ -223,6 +224,17 @@ static void sleep_halted(X86Cpu *c)
     }
     g_mutex_unlock(&c->wait_lock);
     x86_blocks_inside(c, true);
+}
+
+/*
+ * A spin loop: what it waits for is done by another VP, which may have no core while this one spins.
+ */
+void op_pause(X86Cpu *c, const X86Insn *in)
+{
+    (void)in;
+    if (c->machine->n_vps > 1 && ++c->pauses % 32 == 0) {
+        g_thread_yield();
+    }
 }
 
 /* ---- what the engine calls ---- */

@@ -361,6 +361,7 @@ struct X86Cpu {
     uint64_t look_ns;             /* service.c: when the clock was last looked at, */
     int32_t look_budget;          /* with which budget since, */
     uint32_t look_rate;           /* and how many instructions go by between two looks */
+    uint32_t pauses;              /* PAUSE instructions executed */
     bool slack_set;               /* the thread's timer slack is small */
     uint64_t stats[16];           /* X86_STAT_* */
 };
