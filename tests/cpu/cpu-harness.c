@@ -30,7 +30,9 @@ static uint32_t pio_read(void *opaque, uint16_t port, unsigned size)
 static uint64_t ram_load(const CpuHarness *h, uint64_t gpa, unsigned size)
 {
     uint64_t v = 0;
-    memcpy(&v, h->ram + (gpa & (h->ram_size - 1)), size);
+    if (gpa < h->ram_size && size <= h->ram_size - gpa) {
+        memcpy(&v, h->ram + gpa, size);
+    }
     return v;
 }
 

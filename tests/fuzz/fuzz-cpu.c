@@ -72,7 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (unsigned i = 0; i < 16; i++) {
         uint8_t how = data[1 + i % 8] >> (i / 8 * 4) & 15;
         if (i != PTA_X86_RSP) {
-            h->c->gpr[i] = how < 5 ? pointers[how] : how < 10 ? how : UINT64_MAX << (how * 5);
+            h->c->gpr[i] = how < 5 ? pointers[how] : how < 10 ? how : UINT64_MAX << (how * 4);
         }
         if (h->bits != 64) {
             h->c->gpr[i] = (uint32_t)h->c->gpr[i];
