@@ -305,7 +305,8 @@ void x86_drop_inner_segments(X86Cpu *c)
         X86Seg *s = &c->seg[data[i]];
         bool conforming = x86_is_code(s->attrs) && (s->attrs & X86_ATTR_CONFORMING);
         if ((s->attrs & X86_ATTR_P) && !conforming && x86_attrs_dpl(s->attrs) < c->cpl) {
-            *s = null_segment(0, 0);
+            s->selector = 0; /* the base stays: in 64-bit mode FS and GS go on with it */
+            s->attrs = PTA_X86_SEG_UNUSABLE;
         }
     }
 }

@@ -329,7 +329,8 @@ static bool soft_probe(GError **error)
 static uint64_t soft_cpu_features(void)
 {
 #define F(name) (UINT64_C(1) << PTA_X86_FEAT_##name)
-    return F(BASE) | F(X2APIC) | F(TSC_DEADLINE) | F(ERMS);
+    return F(BASE) | F(X2APIC) | F(TSC_DEADLINE) | F(ERMS) | F(SMEP) | F(SMAP) | F(UMIP) |
+           F(FSGSBASE) | F(RDTSCP) | F(1GPAGES);
 #undef F
 }
 

@@ -306,6 +306,9 @@ void op_cpuid(X86Cpu *c, const X86Insn *in)
     c->stats[X86_STAT_CPUID]++;
     pta_cpuid_query(c->cpuid, c->index, c->cr4, c->xcr0, (uint32_t)c->gpr[PTA_X86_RAX],
                     (uint32_t)c->gpr[PTA_X86_RCX], out);
+    if ((uint32_t)c->gpr[PTA_X86_RAX] == 1 && !(c->msr.apic_base & 0x800)) {
+        out[3] &= ~(UINT32_C(1) << 9); /* SDM vol. 3, 10.4.3: no APIC while it is off */
+    }
     c->gpr[PTA_X86_RAX] = out[0];
     c->gpr[PTA_X86_RBX] = out[1];
     c->gpr[PTA_X86_RCX] = out[2];

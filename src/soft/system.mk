@@ -3,3 +3,12 @@ libpartita_a_SOURCES += src/soft/x86-cpu.h src/soft/x86-fpu-state.h src/soft/sof
 	src/soft/mmu.c src/soft/seg.c src/soft/exception.c src/soft/debug.c src/soft/task.c \
 	src/soft/cr.c src/soft/msr.c src/soft/state.c src/soft/system.c src/soft/system-far.c \
 	src/soft/system-io.c src/soft/system-seg.c
+
+if HOST_X86_64
+TESTS += tests/guests/test-guests.sh
+endif
+EXTRA_DIST += tests/guests/test-guests.sh tests/guests/link.ld tests/guests/guest.h \
+	tests/guests/guest32.h tests/guests/runtime.c tests/guests/runtime64.c \
+	tests/guests/runtime32.c tests/guests/start64.S tests/guests/start32.S \
+	tests/guests/traps.c tests/guests/paging.c tests/guests/syscall.c tests/guests/debug.c \
+	tests/guests/smc.c tests/guests/strings.c tests/guests/lapic.c tests/guests/segments.c

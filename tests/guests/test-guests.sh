@@ -1,0 +1,98 @@
+#!/bin/sh
+# Freestanding guests in the software CPU: each is built here, runs in a machine of its own, and
+# prints TAP on its serial port. The images also run elsewhere, for comparison:
+#   test-guests.sh --keep FOLDER     builds them and leaves them there
+#   qemu-system-x86_64 -accel tcg -cpu max -kernel FOLDER/traps.elf -serial stdio -display none \
+#       -device isa-debug-exit,iobase=0xf4,iosize=4
+set -u
+srcdir=${srcdir:-.}
+partita=${abs_builddir:-$PWD}/partita
+guests=$srcdir/tests/guests
+CC=${CC:-cc}
+# shellcheck source=tests/lib/tap.sh
+. "$srcdir/tests/lib/tap.sh"
+
+guests64="traps paging syscall debug smc strings lapic"
+guests32="segments"
+limit=120 # generous: a build with sanitizers on a busy machine
+
+flags="-std=gnu11 -O1 -g0 -Wall -Wextra -ffreestanding -fno-stack-protector -fno-builtin
+    -fno-asynchronous-unwind-tables -mno-mmx -mno-sse -fcf-protection=none -nostdlib -static -no-pie
+    -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096 -Wl,-T,$guests/link.ld"
+
+# build64 NAME, build32 NAME: $work/NAME.elf, a 32-bit ELF as multiboot wants it.
+build64() {
+    # shellcheck disable=SC2086
+    $CC -m64 -fpie -mno-red-zone $flags "$guests/start64.S" "$guests/runtime.c" \
+        "$guests/runtime64.c" "$guests/$1.c" -o "$work/$1.elf64" >"$work/log" 2>&1 &&
+        objcopy -O elf32-i386 "$work/$1.elf64" "$work/$1.elf" >>"$work/log" 2>&1
+}
+build32() {
+    # shellcheck disable=SC2086
+    $CC -m32 -fno-pic $flags "$guests/start32.S" "$guests/runtime.c" "$guests/runtime32.c" \
+        "$guests/$1.c" -o "$work/$1.elf" >"$work/log" 2>&1
+}
+
+case ${1:-} in
+--keep)
+    work=$2
+    for g in $guests64; do build64 "$g" || { cat "$work/log"; exit 1; }; done
+    for g in $guests32; do build32 "$g" || { cat "$work/log"; exit 1; }; done
+    exit 0
+    ;;
+esac
+
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+echo 'int x;' >"$work/probe.c"
+for option in -m64 -m32; do
+    $CC $option -ffreestanding -c "$work/probe.c" -o "$work/probe.o" 2>/dev/null ||
+        tap_skip_all "$CC does not compile for x86 ($option)"
+done
+command -v objcopy >/dev/null || tap_skip_all "no objcopy (Debian: binutils)"
+
+# run NAME MODEL: every line of the guest's TAP becomes one of ours.
+run() {
+    cat >"$work/$1.json" <<JSON
+{ "name": "$1",
+  "partition": { "backend": "soft", "cpu-model": "$2", "hypervisor": "none" },
+  "memory": { "size": "64M" },
+  "boot": { "kernel": "$1.elf" },
+  "devices": [ { "id": "com1", "type": "uart16550", "chardev": { "type": "stdio" } },
+               { "id": "exit", "type": "debug-exit" } ],
+  "on-shutdown": "exit", "on-reset": "exit", "on-crash": "exit" }
+JSON
+    timeout -k 5 $limit "$partita" run "$work/$1.json" </dev/null >"$work/out" 2>"$work/err"
+    status=$?
+    n=0
+    while IFS= read -r line; do
+        case $line in
+        ok\ * | not\ ok\ *)
+            n=$((n + 1))
+            tap_n=$((tap_n + 1))
+            printf '%s\n' "$line" | sed "s/^\(.*ok\) [0-9]* - /\1 $tap_n - $2 $1: /"
+            ;;
+        1..*) planned=${line#1..} ;;
+        *) printf '# %s\n' "$line" ;;
+        esac
+    done <"$work/out"
+    [ "$status" -eq 1 ] && [ "${planned:-x}" = "$n" ]
+    tap_result $? "$2 $1: ends with status 1 after its $n tests (status $status)" "$work/err"
+    planned=
+}
+
+for g in $guests64; do
+    if build64 "$g"; then
+        for model in x86-64-v1 host; do run "$g" $model; done
+    else
+        tap_result 1 "$g builds" "$work/log"
+    fi
+done
+for g in $guests32; do
+    if build32 "$g"; then
+        run "$g" x86-64-v1
+    else
+        tap_result 1 "$g builds" "$work/log"
+    fi
+done
+echo "1..$tap_n"
