@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "devices/power.h"
 #include "src/boot/acpi.h"
 #include "src/boot/cmdline.h"
 #include "src/boot/layout.h"
@@ -236,7 +237,22 @@ static bool build_cmdline(PtaBootLoader *l, GError **error)
     return true;
 }
 
-/* The BIOS data area and the ACPI tables. */
+/* mov dx, reset register; mov al, value; out dx, al; hlt; jmp back to hlt. In real mode. */
+static bool write_reset_vector(PtaBootLoader *l, GError **error)
+{
+    uint8_t code[PTA_BOOT_RESET_VECTOR_SIZE] = { 0xba, 0,    0,    0xb0, PTA_POWER_RESET_VALUE,
+                                                 0xee, 0xf4, 0xeb, 0xfd };
+    for (size_t i = 0; i < l->params->n_devices; i++) {
+        const PtaPlacedDevice *dev = &l->params->devices[i];
+        if (dev->kind == PTA_PLACED_POWER) {
+            pta_put_le16(code + 1, (uint16_t)(dev->base + PTA_POWER_RESET_REG));
+            return pta_boot_write(l, PTA_BOOT_RESET_VECTOR, code, sizeof(code), error);
+        }
+    }
+    return pta_boot_zero(l, PTA_BOOT_RESET_VECTOR, sizeof(code), error);
+}
+
+/* The BIOS data area, the ACPI tables and the reset vector. */
 static bool write_firmware_areas(PtaBootLoader *l, GError **error)
 {
     uint8_t word[2];
@@ -262,7 +278,8 @@ static bool write_firmware_areas(PtaBootLoader *l, GError **error)
         return false;
     }
     l->rsdp = PTA_BOOT_ACPI;
-    return pta_boot_zero(l, PTA_BOOT_ACPI + tables->len, PTA_BOOT_ACPI_SIZE - tables->len, error);
+    return pta_boot_zero(l, PTA_BOOT_ACPI + tables->len, PTA_BOOT_ACPI_SIZE - tables->len, error) &&
+           write_reset_vector(l, error);
 }
 
 static bool load_by_content(PtaBootLoader *l, const uint8_t *image, size_t len, GError **error)

@@ -14,6 +14,7 @@
  *     0x9fc00  EBDA                                  reserved in the memory map
  *     0xa0000  (video memory and option ROMs of a PC: not RAM for the guest)
  *     0xe0000  RSDP and the other ACPI tables        reserved in the memory map
+ *     0xffff0  reset vector                          reserved with them
  *    0x100000  RAM
  */
 #ifndef PTA_BOOT_LAYOUT_H
@@ -59,7 +60,13 @@
 /* The RSDP is found by scanning 0xe0000-0xfffff on 16-byte boundaries (ACPI 6.4, 5.2.5.1); the
  * tables follow it, so that one reserved area holds them all. */
 #define PTA_BOOT_ACPI       UINT64_C(0xe0000)
-#define PTA_BOOT_ACPI_SIZE  UINT64_C(0x20000)
+#define PTA_BOOT_ACPI_SIZE  UINT64_C(0x1fff0)
+
+/* Where a PC's firmware begins. To restart a machine with hardware-reduced ACPI and without UEFI,
+ * Linux ends by jumping here in real mode (arch/x86/kernel/reboot.c): the code here asks the reset
+ * register for it. */
+#define PTA_BOOT_RESET_VECTOR      UINT64_C(0xffff0)
+#define PTA_BOOT_RESET_VECTOR_SIZE UINT64_C(0x10)
 
 #define PTA_BOOT_HIGH_START UINT64_C(0x100000)
 
