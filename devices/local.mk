@@ -92,3 +92,59 @@ tests_device_test_platform_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_device_test_platform_LDADD = $(unit_libs)
 TESTS += tests/device/test-platform
 endif
+
+# What guests and saved states can bring.
+check_PROGRAMS += tests/fuzz/fuzz-virtio-queue
+tests_fuzz_fuzz_virtio_queue_SOURCES = tests/fuzz/fuzz-virtio-queue.c tests/fuzz/device-fuzz.h
+tests_fuzz_fuzz_virtio_queue_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_virtio_queue_LDADD = $(PARTITA_LIBS)
+check_PROGRAMS += tests/fuzz/fuzz-virtio-mmio
+tests_fuzz_fuzz_virtio_mmio_SOURCES = tests/fuzz/fuzz-virtio-mmio.c tests/fuzz/device-fuzz.h
+tests_fuzz_fuzz_virtio_mmio_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_virtio_mmio_LDADD = $(PARTITA_LIBS)
+check_PROGRAMS += tests/fuzz/fuzz-virtio-blk
+tests_fuzz_fuzz_virtio_blk_SOURCES = tests/fuzz/fuzz-virtio-blk.c tests/fuzz/device-fuzz.h
+tests_fuzz_fuzz_virtio_blk_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_virtio_blk_LDADD = $(PARTITA_LIBS)
+check_PROGRAMS += tests/fuzz/fuzz-device-state
+tests_fuzz_fuzz_device_state_SOURCES = tests/fuzz/fuzz-device-state.c tests/fuzz/device-fuzz.h
+tests_fuzz_fuzz_device_state_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_device_state_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_virtio_queue_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-virtio-queue
+tests_fuzz_fuzz_virtio_mmio_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-virtio-mmio
+tests_fuzz_fuzz_virtio_blk_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-virtio-blk
+tests_fuzz_fuzz_device_state_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-device-state
+endif
+EXTRA_DIST += \
+	tests/fuzz/corpus/virtio-queue/chain \
+	tests/fuzz/corpus/virtio-queue/events \
+	tests/fuzz/corpus/virtio-queue/hole \
+	tests/fuzz/corpus/virtio-queue/indirect \
+	tests/fuzz/corpus/virtio-queue/loop \
+	tests/fuzz/corpus/virtio-queue/nested \
+	tests/fuzz/corpus/virtio-queue/overlap \
+	tests/fuzz/corpus/virtio-queue/runaway \
+	tests/fuzz/corpus/virtio-queue/wrap \
+	tests/fuzz/corpus/virtio-mmio/bad-ring \
+	tests/fuzz/corpus/virtio-mmio/identify \
+	tests/fuzz/corpus/virtio-mmio/lie \
+	tests/fuzz/corpus/virtio-mmio/request \
+	tests/fuzz/corpus/virtio-mmio/skip \
+	tests/fuzz/corpus/virtio-mmio/start \
+	tests/fuzz/corpus/virtio-blk/bounds \
+	tests/fuzz/corpus/virtio-blk/large-blocks \
+	tests/fuzz/corpus/virtio-blk/no-status \
+	tests/fuzz/corpus/virtio-blk/read-write \
+	tests/fuzz/corpus/virtio-blk/unmap \
+	tests/fuzz/corpus/device-state/ioapic \
+	tests/fuzz/corpus/device-state/ioapic-select \
+	tests/fuzz/corpus/device-state/not-json \
+	tests/fuzz/corpus/device-state/rng \
+	tests/fuzz/corpus/device-state/rng-queues \
+	tests/fuzz/corpus/device-state/rng-ring \
+	tests/fuzz/corpus/device-state/rng-status
