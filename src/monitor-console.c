@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -34,15 +34,16 @@ struct PtaConsole {
     char *history_file;
     bool editing; /* a line is on the screen */
     bool gone;    /* the connection */
+    int signals;  /* signalfd: while a line is edited, signals are read like keys */
+    sigset_t mask;
     mbstate_t in_state;
 };
-
-static volatile sig_atomic_t interrupted; /* Ctrl-C was typed */
 
 PtaConsole *pta_console_new(bool json)
 {
     PtaConsole *c = g_new0(PtaConsole, 1);
     c->json = json;
+    c->signals = -1;
     return c;
 }
 
@@ -61,6 +62,7 @@ void pta_console_free(PtaConsole *c)
     if (c->el) {
         el_end(c->el);
     }
+    pta_close(c->signals);
     g_free(c->history_file);
     g_free(c);
 }
@@ -388,53 +390,73 @@ static char *prompt(EditLine *el)
     return text;
 }
 
+/* A signal came while a line is edited: 1 with a character for it, 0 to leave, -1 for nothing. */
+static int read_signal(PtaConsole *c, wchar_t *wc)
+{
+    struct signalfd_siginfo info;
+    if (read(c->signals, &info, sizeof(info)) != sizeof(info)) {
+        return -1;
+    }
+    if (info.ssi_signo == SIGWINCH) {
+        el_resize(c->el);
+        return -1;
+    }
+    *wc = KILL_LINE;
+    return info.ssi_signo == SIGINT ? 1 : 0;
+}
+
+/* False if the connection is gone. */
+static bool read_events(PtaConsole *c)
+{
+    g_autoptr(GError) error = NULL;
+    if (pta_client_receive(c->client, &error)) {
+        return true;
+    }
+    leave_line(c);
+    report(error);
+    c->gone = true;
+    return false;
+}
+
+/* One byte of the terminal: 1 with a character, 0 at the end of input, -1 if there is more to it. */
+static int read_byte(PtaConsole *c, wchar_t *wc)
+{
+    char byte;
+    if (read(STDIN_FILENO, &byte, 1) <= 0) {
+        return 0;
+    }
+    size_t len = mbrtowc(wc, &byte, 1, &c->in_state);
+    if (len == (size_t)-1) { /* not in the locale's encoding: dropped */
+        memset(&c->in_state, 0, sizeof(c->in_state));
+    }
+    return len == (size_t)-1 || len == (size_t)-2 ? -1 : 1;
+}
+
 /* libedit's reader: one character, having waited for it and shown what came meanwhile. */
 static int read_char(EditLine *el, wchar_t *wc)
 {
     PtaConsole *c;
     el_get(el, EL_CLIENTDATA, &c);
     for (;;) {
-        struct pollfd fds[2] = {
+        struct pollfd fds[] = {
             { .fd = STDIN_FILENO, .events = POLLIN },
             { .fd = pta_client_fd(c->client), .events = POLLIN },
+            { .fd = c->signals, .events = POLLIN },
         };
-        int ready = poll(fds, 2, -1);
-        if (interrupted) {
-            interrupted = 0;
-            *wc = KILL_LINE;
-            return 1;
-        }
-        if (ready < 0 && errno != EINTR) {
-            return -1;
-        }
-        if (ready > 0 && fds[1].revents) {
-            g_autoptr(GError) error = NULL;
-            if (!pta_client_receive(c->client, &error)) {
-                leave_line(c);
-                report(error);
-                c->gone = true;
-                return 0;
+        if (poll(fds, G_N_ELEMENTS(fds), -1) < 0) {
+            if (errno != EINTR) {
+                return -1;
             }
+            continue;
         }
-        if (ready > 0 && fds[0].revents) {
-            char byte;
-            ssize_t n = read(STDIN_FILENO, &byte, 1);
-            if (n <= 0) {
-                return (int)n;
-            }
-            size_t len = mbrtowc(wc, &byte, 1, &c->in_state);
-            if (len == (size_t)-1) { /* not in the locale's encoding: dropped */
-                memset(&c->in_state, 0, sizeof(c->in_state));
-            } else if (len != (size_t)-2) {
-                return 1;
-            }
+        if (fds[1].revents && !read_events(c)) {
+            return 0;
+        }
+        int got = fds[2].revents ? read_signal(c, wc) : fds[0].revents ? read_byte(c, wc) : -1;
+        if (got >= 0) {
+            return got;
         }
     }
-}
-
-static void on_sigint(int sig)
-{
-    interrupted = 1;
 }
 
 static void load_history(PtaConsole *c)
@@ -465,8 +487,12 @@ static void start_editor(PtaConsole *c)
     el_set(c->el, EL_BIND, "^U", "em-kill-line", NULL);
     el_source(c->el, NULL); /* ~/.editrc, as other users of libedit do */
     el_set(c->el, EL_GETCFN, read_char);
-    /* Without SA_RESTART: it has to end the poll(). */
-    sigaction(SIGINT, &(struct sigaction){ .sa_handler = on_sigint }, NULL);
+    sigemptyset(&c->mask);
+    sigaddset(&c->mask, SIGINT);
+    sigaddset(&c->mask, SIGTERM);
+    sigaddset(&c->mask, SIGHUP);
+    sigaddset(&c->mask, SIGWINCH);
+    c->signals = signalfd(-1, &c->mask, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static void greet(const PtaConsole *c)
@@ -483,9 +509,12 @@ static int edit_lines(PtaConsole *c)
     int status = 0;
     while (status >= 0 && !c->gone) {
         int count;
+        /* While a command runs the terminal is as it was, and signals do what they always do. */
+        sigprocmask(SIG_BLOCK, &c->mask, NULL);
         c->editing = true;
         const char *line = el_gets(c->el, &count);
         c->editing = false;
+        sigprocmask(SIG_UNBLOCK, &c->mask, NULL);
         if (!line || count <= 0) {
             putchar('\n');
             break;
