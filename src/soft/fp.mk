@@ -1,7 +1,7 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 # x87, MMX and SSE of the software CPU.
 libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/fpu-x87.c src/soft/fpu-env.c \
-	src/soft/fpu-kernel.h src/soft/fpu-kernel-x86.c src/soft/sse.h src/soft/sse-move.c \
+	src/soft/fpu-kernel.h src/soft/fpu-kernel-x86.c src/soft/fpu-kernel-portable.c src/soft/sse.h src/soft/sse-move.c \
 	src/soft/sse-int.c src/soft/sse-fp.c src/soft/sse-fast.c
 
 # The differential test: the host's CPU against ours.
@@ -15,3 +15,12 @@ TESTS += tests/cpu/diff
 TESTS += tests/cpu/test-golden.sh
 EXTRA_DIST += tests/cpu/test-golden.sh tests/cpu/golden-int.txt tests/cpu/golden-x87.txt \
 	tests/cpu/golden-sse.txt tests/cpu/golden-found.txt
+
+if HAVE_CMOCKA
+# The kernel for other hosts, against this one's x87.
+check_PROGRAMS += tests/cpu/test-x87-portable
+tests_cpu_test_x87_portable_SOURCES = tests/cpu/test-x87-portable.c
+tests_cpu_test_x87_portable_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_x87_portable_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-x87-portable
+endif
