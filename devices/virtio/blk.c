@@ -244,7 +244,7 @@ static bool blk_request(PtaVirtio *vd, PtaQueue *q, PtaChain *chain)
         uint32_t type;
         uint32_t reserved;
         uint64_t sector;
-    } header;
+    } header = { 0 };
     G_STATIC_ASSERT(sizeof(header) == PTA_BLK_HEADER);
     if (chain->out_len < sizeof(header) || chain->in_len < 1) {
         pta_queue_push(q, chain, 0);

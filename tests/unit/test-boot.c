@@ -93,7 +93,7 @@ static void assert_bad(Load *l, const GByteArray *image, const char *text)
 
 static void make_initrd(Load *l, const char *text, size_t size)
 {
-    g_autofree char *content = g_malloc0(size);
+    g_autofree char *content = g_malloc0(size + 1);
     memcpy(content, text, strlen(text));
     int fd = g_file_open_tmp("partita-initrd-XXXXXX", &l->initrd, NULL);
     assert_true(fd >= 0);
