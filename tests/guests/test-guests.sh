@@ -13,7 +13,7 @@ CC=${CC:-cc}
 . "$srcdir/tests/lib/tap.sh"
 
 guests64="traps paging syscall debug smc strings lapic"
-guests32="segments"
+guests32="segments tasks vm86 modes"
 limit=120 # generous: a build with sanitizers on a busy machine
 
 flags="-std=gnu11 -O1 -g0 -Wall -Wextra -ffreestanding -fno-stack-protector -fno-builtin
