@@ -17,6 +17,7 @@ typedef struct Call {
 static gboolean call_run(gpointer data)
 {
     Call *call = data;
+    PTA_TSAN_ACQUIRE(call); /* handed over by the context's own lock */
     call->fn(call->data);
     g_mutex_lock(&call->lock);
     call->done = true;
@@ -43,6 +44,7 @@ void pta_io_call(GMainContext *context, PtaMainFn *fn, void *data)
     g_autoptr(GSource) source = g_idle_source_new();
     g_source_set_priority(source, G_PRIORITY_HIGH);
     g_source_set_callback(source, call_run, &call, NULL);
+    PTA_TSAN_RELEASE(&call);
     g_source_attach(source, context);
     g_mutex_lock(&call.lock);
     pta_io_wait(context, &call.lock, &call.cond, call_done, &call);

@@ -114,13 +114,15 @@ GBytes *pta_ringbuf_take(PtaChardev *c, size_t size)
     Ringbuf *rb = (Ringbuf *)c;
     g_mutex_lock(&c->lock);
     size_t n = (size_t)MIN((uint64_t)size, rb->n_in - rb->n_out);
+    if (n == 0) {
+        g_mutex_unlock(&c->lock);
+        return g_bytes_new_static("", 0);
+    }
     uint8_t *bytes = g_malloc(n);
     size_t at = rb->n_out & (rb->size - 1);
     size_t first = MIN(n, rb->size - at);
     memcpy(bytes, rb->ring + at, first);
-    if (n > first) {
-        memcpy(bytes + first, rb->ring, n - first);
-    }
+    memcpy(bytes + first, rb->ring, n - first);
     rb->n_out += n;
     g_mutex_unlock(&c->lock);
     return g_bytes_new_take(bytes, n);
