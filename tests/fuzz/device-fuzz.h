@@ -56,6 +56,7 @@ static inline void fuzz_machine_init(FuzzMachine *m)
 {
     const PtaRamRange range = { 0, FUZZ_RAM };
     pta_thread_init_main();
+    g_log_set_always_fatal(G_LOG_FATAL_MASK); /* a medium that fails is part of the game */
     g_log_set_default_handler(fuzz_quiet, NULL);
     m->mmio = pta_bus_new("mmio");
     m->manager = pta_mmio_manager_new(&(PtaMmioManagerParams){
