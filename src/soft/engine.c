@@ -138,10 +138,14 @@ void x86_exec_fp_gate(X86Cpu *c, const X86Insn *in)
 {
     enum { EM = 1 << 2, TS = 1 << 3, OSFXSR = 1 << 9 };
     const X86Row *row = &x86_rows[in->row];
+    /* The MMX form of a mnemonic that has both; CVTPI2PS and its like (2A to 2D) are SSE's. */
+    const bool mmx = row->props & X86_P_MMX &&
+                     !(in->pfx & (X86_PFX_OPSIZE | X86_PFX_REP | X86_PFX_REPNE)) &&
+                     (in->opcode < 0x2a || in->opcode > 0x2d);
     if (!(row->props & X86_P_X87) && (c->cr0 & EM)) {
         x86_raise_ud(c, in);
     }
-    if ((row->props & X86_P_SSE) && !(c->cr4 & OSFXSR)) {
+    if ((row->props & X86_P_SSE) && !mmx && !(c->cr4 & OSFXSR)) {
         x86_raise_ud(c, in);
     }
     if (c->cr0 & (TS | ((row->props & X86_P_X87) ? EM : 0))) {

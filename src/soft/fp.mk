@@ -23,4 +23,10 @@ tests_cpu_test_x87_portable_SOURCES = tests/cpu/test-x87-portable.c
 tests_cpu_test_x87_portable_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_cpu_test_x87_portable_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-x87-portable
+
+check_PROGRAMS += tests/cpu/test-fpu
+tests_cpu_test_fpu_SOURCES = tests/cpu/test-fpu.c $(cpu_harness)
+tests_cpu_test_fpu_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_fpu_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-fpu
 endif

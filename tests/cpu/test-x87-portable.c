@@ -4,15 +4,11 @@
  */
 #include "config.h"
 
+#include "tests/lib/cmocka-all.h"
+
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "src/soft/fpu-kernel.h"
 
