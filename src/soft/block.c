@@ -229,7 +229,7 @@ static void block_kill(X86Cpu *c, X86Block *b)
         *at = b->cross_next;
     }
     b->key = X86_KEY_NONE;
-    for (unsigned i = 0; i <= b->n; i++) {
+    for (unsigned i = 0; i < b->n_slots; i++) {
         b->insns[i].exec = x86_exec_redispatch;
     }
     if (!page->blocks && !page->crosses) {
@@ -469,8 +469,7 @@ static void select_handlers(Builder *s)
         if (in->exec) {
             continue; /* forbidden() */
         }
-        X86Handler *exec =
-            (row->props & (X86_P_INT | X86_P_SSE)) ? x86_select(in, &sel) : NULL;
+        X86Handler *exec = (row->props & (X86_P_INT | X86_P_SSE)) ? x86_select(in, &sel) : NULL;
         if (info->branch && sel.wide) {
             in->aux = sel.near ? 0 : (uintptr_t)&x86_no_block;
         }
@@ -509,6 +508,22 @@ static X86DecodeStatus decode_crossing(Builder *s, X86Insn *in)
     return x86_decode(&c->blocks->decoder, s->mode, buf, n, in, &s->info[0]);
 }
 
+static void end_block(Builder *s)
+{
+    X86Block *b = s->b;
+    X86Insn *in = &b->insns[b->n];
+    bool wide = (s->mode & X86_MODE_SIZE) == X86_MODE_64;
+    bool near = wide && s->off < PTA_PAGE_SIZE;
+    pseudo(in,
+           near   ? x86_exec_jump_near
+           : wide ? x86_exec_jump_far
+                  : x86_exec_jump_slow,
+           s->off, b->n);
+    if (!near) {
+        in->aux = (uintptr_t)&x86_no_block;
+    }
+}
+
 static void build(Builder *s, unsigned max)
 {
     X86Block *b = s->b;
@@ -544,21 +559,17 @@ static void build(Builder *s, unsigned max)
         fix_rip_relative(in);
         in->exec = forbidden(row, s->mode);
         s->off += in->len;
-        open = !in->exec && !(row->props & X86_P_ENDS);
+        open = (!in->exec || in->exec == x86_exec_fp_gate) && !(row->props & X86_P_ENDS);
         if (s->info[b->n - 1].branch) {
             open = wide && row->handler == op_jcc;
         }
         c->stats[X86_STAT_DECODED]++;
     }
     b->len = (uint16_t)(s->off - (s->lin & PAGE_BITS));
-    /* After the last: a jump to what follows. */
-    pseudo(&b->insns[b->n], x86_exec_jump_far, s->off, b->n);
-    if (wide && s->off < PTA_PAGE_SIZE) {
-        b->insns[b->n].exec = x86_exec_jump_near;
-    } else if (!wide) {
-        b->insns[b->n].exec = x86_exec_jump_slow;
-    } else {
-        b->insns[b->n].aux = (uintptr_t)&x86_no_block;
+    b->n_slots = b->n;
+    if (open) { /* after the last: a jump to what follows */
+        b->n_slots++;
+        end_block(s);
     }
     select_handlers(s);
     if (wide && max > 1) {
@@ -585,7 +596,7 @@ static X86Block *block_new(X86Cpu *c, uint64_t lin, uint64_t gpa, uint32_t mode)
         .page = code_page(c, gpa),
     };
     build(&s, mode & X86_MODE_ONE ? 1 : X86_BLOCK_MAX);
-    bc->arena_used += (sizeof(X86Block) + (b->n + 1u) * sizeof(X86Insn) + 63) & ~(size_t)63;
+    bc->arena_used += (sizeof(X86Block) + b->n_slots * sizeof(X86Insn) + 15) & ~(size_t)15;
 
     X86Block **head = &bc->hash[block_slot(gpa, mode)];
     b->hash_next = *head;

@@ -59,7 +59,7 @@ static inline void x86_chain(X86Cpu *c, const X86Insn *first)
 
 /* ---- blocks ---- */
 
-#define X86_BLOCK_MAX 64 /* instructions */
+#define X86_BLOCK_MAX 32 /* instructions */
 
 /* Bits of X86_MODE_ENGINE. */
 #define X86_MODE_ONE (1u << 28) /* a block of one instruction, for single-stepping */
@@ -74,8 +74,9 @@ struct X86Block {
     X86Block *page_next;
     X86Block *cross_next;
     uint32_t mode;
-    uint16_t len; /* bytes of code */
-    uint16_t n;   /* instructions, the terminal one not counted */
+    uint16_t len;    /* bytes of code */
+    uint8_t n;       /* instructions */
+    uint8_t n_slots; /* the same, or one more for a jump to what follows */
     X86Insn insns[];
 };
 
