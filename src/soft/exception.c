@@ -398,7 +398,12 @@ void x86_deliver(X86Cpu *c)
         return;
     }
     c->stats[X86_STAT_EXCEPTION]++;
-    c->debug_hits = 0;
+    /* A fault discards what its instruction met; INT n takes it along to the handler: after MOV SS
+     * it may be waiting for its turn (SDM vol. 3, 6.8.3). */
+    c->debug_hits &= c->fault_soft ? ~(uint32_t)X86_DR6_BS : 0;
+    if (c->debug_hits) {
+        x86_attend(c, X86_ATT_STEP);
+    }
     if (G_UNLIKELY(__atomic_load_n(&c->attention, __ATOMIC_RELAXED) & X86_ATT_HALT)) {
         /* The trap of a single-stepped HLT: the handler runs, the VP does not halt in it. */
         __atomic_fetch_and(&c->attention, ~(uint32_t)X86_ATT_HALT, __ATOMIC_SEQ_CST);
