@@ -13,3 +13,11 @@ EXTRA_DIST += tests/guests/test-guests.sh tests/guests/link.ld tests/guests/gues
 	tests/guests/traps.c tests/guests/paging.c tests/guests/syscall.c tests/guests/debug.c \
 	tests/guests/smc.c tests/guests/strings.c tests/guests/lapic.c tests/guests/segments.c \
 	tests/guests/tasks.c tests/guests/vm86.c tests/guests/modes.c
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-mmu
+tests_unit_test_mmu_SOURCES = tests/unit/test-mmu.c tests/lib/cmocka-all.h
+tests_unit_test_mmu_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_mmu_LDADD = $(unit_libs)
+TESTS += tests/unit/test-mmu
+endif
