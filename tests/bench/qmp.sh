@@ -20,6 +20,7 @@ fi
 dir=$(mktemp -d)
 ours=
 theirs=
+# shellcheck disable=SC2317 # called by the trap
 cleanup() {
     [ -z "$ours" ] || kill "$ours" 2>/dev/null || :
     [ -z "$theirs" ] || kill "$theirs" 2>/dev/null || :
@@ -89,8 +90,13 @@ done
 report() {
     a=$(median "$dir/result-ours-$2")
     b=$(median "$dir/result-theirs-$2")
-    awk -v n="$1" -v a="$a" -v b="$b" \
-        'BEGIN { printf "query-status, %2d clients: partita %6d/s, QEMU %6d/s, ratio %.1f\n", n, a, b, a / b }'
+    awk -v n="$1" -v a="$a" -v b="$b" 'BEGIN {
+        printf "query-status, %2d clients: partita %6d/s, QEMU %6d/s, ratio %.1f\n", n, a, b, a / b
+        printf "goal: query-status a second, %d clients, partita to QEMU %.2f (at least 3): %s\n",
+            n, a / b, a >= 3 * b ? "met" : "MISSED"
+        exit a < 3 * b }' || missed=1
 }
+missed=0
 report 1 1
 report $clients n
+exit $missed

@@ -1,0 +1,7 @@
+# Benchmarks: `make bench` runs them and prints one table of the goals. No part of check.
+EXTRA_PROGRAMS += tests/bench/stopwatch
+tests_bench_stopwatch_SOURCES = tests/bench/stopwatch.c
+BENCHES += tests/bench/boot.sh tests/bench/start.sh tests/bench/memory.sh tests/bench/cpu.sh
+EXTRA_DIST += tests/bench/boot.sh tests/bench/start.sh tests/bench/memory.sh tests/bench/cpu.sh \
+	tests/bench/lib.sh tests/bench/run.sh tests/bench/first-byte.S tests/bench/cpu-entry.S \
+	tests/bench/cpu-guest.c docs/bench.md
