@@ -585,6 +585,112 @@ static void double_faults(void **state)
     assert_int_equal(c->events.activity, PTA_X86_SHUTDOWN);
 }
 
+/* ---- states that cannot be ---- */
+
+static void spoil(PtaX86State *s, unsigned n)
+{
+    switch (n) {
+    case 0:
+        s->regs.cr0 = X86_CR0_PG; /* without PE */
+        break;
+    case 1:
+        s->regs.cr4 = X86_CR4_VME;
+        break;
+    case 2:
+        s->regs.efer = X86_EFER_LMA;
+        break;
+    case 3:
+        s->regs.efer = UINT64_C(1) << 40;
+        break;
+    case 4:
+        s->regs.cr3 = UINT64_C(1) << 40;
+        break;
+    case 5:
+        s->regs.rip = UINT64_C(1) << 32; /* no 64-bit code */
+        break;
+    case 6:
+        s->regs.rflags = 0;
+        break;
+    case 7:
+        s->regs.rflags = 2 | X86_VM; /* in real mode */
+        break;
+    case 8:
+        s->regs.seg[PTA_X86_FS].base = UINT64_C(1) << 50;
+        break;
+    case 9:
+        s->regs.seg[PTA_X86_DS].base = UINT64_C(1) << 40;
+        break;
+    case 10:
+        s->regs.gdtr.base = UINT64_C(1) << 60;
+        break;
+    case 11:
+        s->msrs.lstar = UINT64_C(1) << 63;
+        break;
+    case 12:
+        s->msrs.pat = 2;
+        break;
+    case 13:
+        s->msrs.mtrrs.def_type = 7;
+        break;
+    case 14:
+        s->msrs.mtrrs.phys_mask[7] = 1;
+        break;
+    case 15:
+        s->debug.dr7 = UINT64_C(1) << 32;
+        break;
+    case 16:
+        s->events.activity = 4;
+        break;
+    case 17:
+        s->events.exception_pending = 1;
+        s->events.vector = 32;
+        break;
+    case 18:
+        s->events.nmi_blocked = 2;
+        break;
+    case 19:
+        s->regs.cr8 = 16;
+        break;
+    case 20:
+        s->regs.xcr0 = 5; /* AVX without SSE */
+        break;
+    default:
+        s->regs.xss = 1;
+        break;
+    }
+}
+
+static void bad_states(void **state)
+{
+    Fixture *f = *state;
+    X86Cpu *c = &f->cpu;
+    g_autofree PtaX86State *good = g_new0(PtaX86State, 1);
+    g_autofree PtaX86State *bad = g_new0(PtaX86State, 1);
+    g_autofree PtaX86State *after = g_new0(PtaX86State, 1);
+    pta_x86_state_reset(good, 0, true);
+    good->regs.gpr[PTA_X86_R13] = 0x1313;
+    good->debug.dr[2] = 0x2222;
+    good->msrs.star = 0x3333;
+    assert_true(x86_set_state(c, good, NULL));
+    x86_get_state(c, after);
+    assert_memory_equal(&after->regs, &good->regs, sizeof(good->regs));
+    assert_memory_equal(&after->debug, &good->debug, sizeof(good->debug));
+    assert_memory_equal(&after->msrs, &good->msrs, sizeof(good->msrs));
+    assert_memory_equal(&after->events, &good->events, sizeof(good->events));
+    for (unsigned n = 0; n < 22; n++) {
+        g_autoptr(GError) error = NULL;
+        *bad = *good;
+        bad->regs.gpr[PTA_X86_RAX] = 7;
+        spoil(bad, n);
+        if (x86_set_state(c, bad, &error)) {
+            fail_msg("state %u was taken", n);
+        }
+        assert_true(g_error_matches(error, PTA_ERROR, PTA_ERROR_BAD_SNAPSHOT));
+        x86_get_state(c, after);
+        assert_memory_equal(&after->regs, &good->regs, sizeof(good->regs));
+    }
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -602,6 +708,7 @@ int main(void)
         TEST(segment_limits),
         TEST(segment_loads),
         TEST(double_faults),
+        TEST(bad_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
