@@ -260,7 +260,8 @@ bool x86_service(X86Cpu *c)
         if (G_UNLIKELY(c->events.exception_pending)) {
             raise_pending(c);
         }
-        if (c->events.activity == PTA_X86_WAIT_FOR_SIPI) {
+        if (c->events.activity == PTA_X86_WAIT_FOR_SIPI ||
+            c->events.activity == PTA_X86_SHUTDOWN) { /* it has been reported; only INIT ends it */
             take(c, X86_ATT_IRQ); /* stays in IRR */
         } else if (deliver_nmi(c) || deliver_irq(c)) {
             return true;

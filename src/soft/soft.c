@@ -240,14 +240,6 @@ static void soft_vp_destroy(PtaBackendVp *vp)
 static void soft_vp_run(PtaBackendVp *vp, PtaExit *exit)
 {
     X86Cpu *c = cpu_of(vp);
-    if (c->events.activity == PTA_X86_SHUTDOWN) {
-        /* Only INIT gets a CPU out of shutdown. */
-        x86_take_messages(c);
-        if (c->events.activity == PTA_X86_SHUTDOWN) {
-            *exit = (PtaExit){ .reason = PTA_EXIT_SHUTDOWN };
-            return;
-        }
-    }
     if (c->events.activity != PTA_X86_RUNNING) {
         c->shadow = 0; /* there is no next instruction that it could cover */
     }

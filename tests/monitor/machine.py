@@ -246,9 +246,14 @@ def halt():
         names = [event["event"] for event in replay["events"]]
         equal((names.count("HALT"), names.count("GUEST_PANICKED")), (1, 1))
         equal((replay["lost"], replay["last"]), (0, len(names)))
+        c.names()
         equal(c.call("clear-halt"), True)
+        time.sleep(0.2)  # it was reported once: a CPU in shutdown stays there until a reset
         equal(c.call("clear-halt"), False)
         equal(c.call("query-halt"), {"halted": False})
+        assert "HALT" not in c.names()
+        c.call("system_reset")
+        vm.hear("H")
         c.close()
     finally:
         vm.end()
@@ -437,8 +442,8 @@ def console():
         t.see(r"\(partita\) qom-li")
         t.type("st path=/memory\r")
         t.see(r"ram-size +uint64")
-        t.type("some nonsense\x03")
         t.see(r"\(partita\) ")
+        t.type("some other \x03")  # is dropped
         t.type("nonsense\r")
         t.see(r"The command nonsense has not been found")
         t.type("\x1b[A\x1b[A\r")  # the command before that
@@ -475,7 +480,7 @@ def main():
             print(f"ok {number} - {test.__doc__}", flush=True)
         except Exception as error:  # whatever it is, the next test is run
             where = error.__traceback__
-            while where.tb_next and where.tb_next.tb_frame.f_code.co_filename == __file__:
+            while where.tb_next and where.tb_frame.f_code.co_name == "main":
                 where = where.tb_next
             print(f"not ok {number} - {test.__doc__}", flush=True)
             print(f"# line {where.tb_lineno}: {type(error).__name__}: {error}", flush=True)
