@@ -11,6 +11,14 @@ AC_DEFUN([PTA_SANITIZE], [
         [AC_DEFINE([PTA_TSAN], [1], [Define if built with ThreadSanitizer.])])
     AS_IF([test "x$enable_sanitize" != xno],
         [AC_DEFINE([PTA_SANITIZED], [1], [Define if built with any sanitizer.])])
+    AS_IF([test -n "$SANITIZE_CFLAGS"], [
+        # Instrumented code confuses the first of these, and fences the second.
+        save_WARN_CFLAGS=$WARN_CFLAGS
+        WARN_CFLAGS=
+        PTA_TRY_FLAG([-Wno-maybe-uninitialized])
+        PTA_TRY_FLAG([-Wno-tsan])
+        SANITIZE_CFLAGS="$SANITIZE_CFLAGS$WARN_CFLAGS"
+        WARN_CFLAGS=$save_WARN_CFLAGS])
     AM_CONDITIONAL([SANITIZE], [test "x$enable_sanitize" != xno])
     AC_SUBST([SANITIZE_CFLAGS])
 ])
