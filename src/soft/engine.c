@@ -77,7 +77,14 @@ void x86_exec_dispatch(X86Cpu *c, const X86Insn *in)
 /* A direct branch without a link, or a wanted VP; budget is already counted. */
 void x86_exec_branch_slow(X86Cpu *c, const X86Insn *in)
 {
-    c->rip = x86_next_rip(c, in) + in->imm;
+    uint64_t target = x86_next_rip(c, in) + in->imm;
+    if (G_UNLIKELY((int64_t)(target << 16) >> 16 != (int64_t)target)) {
+        if (in->row == X86_ROW_CALL) {
+            c->gpr[PTA_X86_RSP] += 8; /* the fault undoes the push */
+        }
+        x86_check_target(c, in, target);
+    }
+    c->rip = target;
     if (x86_wanted(c)) {
         return;
     }

@@ -360,6 +360,36 @@ static void stack_does_not_grow(void **state)
     assert_in_range(h64->c->insns - insns, 9 * 2000000, 9 * 2000000 + 10);
 }
 
+/* A branch to an address that is not canonical faults at the branch, and pushes nothing. */
+static void branches_to_nowhere(void **state)
+{
+    static const uint8_t codes[][8] = {
+        { 0xe9, 0, 0, 0, 0x70 }, { 0xe8, 0, 0, 0, 0x70 }, { 0xff, 0xd0 }, { 0xff, 0xe0 }, { 0xc3 },
+    };
+    static const uint8_t lens[] = { 5, 5, 2, 2, 1 };
+    uint64_t at = UINT64_C(0x7fffffffe000); /* the last page of the lower half, mapped here */
+    for (unsigned i = 0; i < G_N_ELEMENTS(codes); i++) {
+        cpu_harness_reset(h64);
+        uint64_t entry = CPU_PDPT | 7;
+        memcpy(h64->ram + CPU_PML4 + 255 * 8, &entry, 8); /* 512 GiB of the first GiB … */
+        entry = CPU_PD | 7;
+        memcpy(h64->ram + CPU_PDPT + 511 * 8, &entry, 8);
+        entry = 0x87;
+        memcpy(h64->ram + CPU_PD + 511 * 8, &entry, 8); /* … ends at 2 MiB */
+        memcpy(h64->ram + 0x1fe000, codes[i], lens[i]);
+        h64->be->ops->host_wrote(h64->be, 0x1fe000, 8);
+        h64->c->gpr[PTA_X86_RAX] = UINT64_C(0x800000000000);
+        memcpy(h64->ram + CPU_STACK - 8, &h64->c->gpr[PTA_X86_RAX], 8);
+        h64->c->gpr[PTA_X86_RSP] = CPU_STACK - 8;
+        h64->c->rip = at;
+        cpu_harness_run(h64);
+        assert_int_equal(h64->vector, X86_GP);
+        assert_int_equal(h64->fault_rip, at);
+        uint64_t frame = ((CPU_STACK - 8) & ~15) - 48; /* SS … error code */
+        assert_int_equal(reg(h64, PTA_X86_RSP), frame);
+    }
+}
+
 static void every_row_has_its_place(void **state)
 {
     for (unsigned i = 1; i < X86_N_ROWS; i++) {
@@ -410,6 +440,7 @@ int main(void)
         cmocka_unit_test(single_steps),
         cmocka_unit_test(locked_and_split),
         cmocka_unit_test(stack_does_not_grow),
+        cmocka_unit_test(branches_to_nowhere),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
