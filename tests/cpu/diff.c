@@ -24,7 +24,15 @@ static struct {
     char *record;
     gboolean replay;
     int failures; /* per row that are printed */
-} options = { .count = 1000, .seed = 1, .failures = 3 };
+} options = {
+#ifdef PTA_SANITIZED
+    .count = 50, /* each costs many times as much */
+#else
+    .count = 1000,
+#endif
+    .seed = 1,
+    .failures = 3,
+};
 
 /* ---- what must be equal ---- */
 
