@@ -142,13 +142,15 @@ static __m128i scale(__m128i v, unsigned lane, unsigned less, bool daz)
 static uint32_t unbounded_precision(const X86Insn *in, SseKernel *kernel, __m128i dst, __m128i src,
                                     uint32_t control, uint32_t flags, unsigned lane)
 {
-    const bool sum = in->opcode != 0x59 && in->opcode != 0x5e && in->opcode != 0x5a;
+    const bool sum =
+        in->opcode != 0x59 && in->opcode != 0x5e && in->opcode != 0x5a && !(lane & SSE_PRODUCT);
     const bool daz = control & MXCSR_DAZ;
     if (sum && !(flags & X87_OE)) {
         return 0;
     }
     set_host_mxcsr(control);
-    kernel(scale(dst, lane, sum ? 64 : 0, daz), scale(src, lane, sum ? 64 : 0, daz));
+    const unsigned size = lane & 15;
+    kernel(scale(dst, size, sum ? 64 : 0, daz), scale(src, size, sum ? 64 : 0, daz));
     return host_mxcsr() & X87_PE;
 }
 
@@ -200,11 +202,12 @@ __m128i sse_checked(X86Cpu *c, const X86Insn *in, SseKernel *kernel, __m128i dst
     if (enabled & X87_UE) {
         control &= ~MXCSR_FTZ; /* counts only while underflow is masked */
     }
-    flags = operation_flags(in, kernel, dst, src, control, enabled, lane & 15, &result);
+    flags = operation_flags(in, kernel, dst, src, control, enabled, lane, &result);
     if (lane && !(lane & SSE_SCALAR) && flags & enabled & (X87_OE | X87_UE)) {
         flags = 0; /* element by element */
-        for (unsigned at = 0; at < 16; at += lane) {
-            flags |= operation_flags(in, kernel, splat(dst, lane, at), splat(src, lane, at),
+        const unsigned size = lane & 15;
+        for (unsigned at = 0; at < 16; at += size) {
+            flags |= operation_flags(in, kernel, splat(dst, size, at), splat(src, size, at),
                                      control, enabled, lane, &ignored);
         }
     }

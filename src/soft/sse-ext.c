@@ -1,12 +1,12 @@
 /*
- * SSE3, SSSE3, SSE4.1 and SSE4.2. Hosts that have less than the guest's model run these as well:
+ * SSE3 and SSSE3. Hosts that have less than the guest's model run these as well:
  * SIMDe computes them from what the host has.
  */
 #include "config.h"
 
 #include <string.h>
 
-#include <simde/x86/sse4.2.h>
+#include <simde/x86/ssse3.h>
 
 #include "src/soft/sse-forms.h"
 
@@ -105,12 +105,17 @@ void op_lddqu(X86Cpu *c, const X86Insn *in)
 
 /* ---- SSSE3 ---- */
 
-BOTH(pabsb, ((void)d, simde_mm_abs_epi8(s)))
-BOTH(pabsw, ((void)d, simde_mm_abs_epi16(s)))
-BOTH(pabsd, ((void)d, simde_mm_abs_epi32(s)))
-BOTH(psignb, simde_mm_sign_epi8(d, s))
-BOTH(psignw, simde_mm_sign_epi16(d, s))
-BOTH(psignd, simde_mm_sign_epi32(d, s))
+/* v with the sign of s where that is negative; all ones are -1, so that v ^ -1 - -1 is -v. */
+#define NEGATE(bits, v, s)                                                           \
+    _mm_sub_epi##bits(_mm_xor_si128(v, _mm_cmpgt_epi##bits(_mm_setzero_si128(), s)), \
+                      _mm_cmpgt_epi##bits(_mm_setzero_si128(), s))
+#define SIGN(bits) _mm_andnot_si128(_mm_cmpeq_epi##bits(s, _mm_setzero_si128()), NEGATE(bits, d, s))
+BOTH(pabsb, ((void)d, NEGATE(8, s, s)))
+BOTH(pabsw, ((void)d, NEGATE(16, s, s)))
+BOTH(pabsd, ((void)d, NEGATE(32, s, s)))
+BOTH(psignb, SIGN(8))
+BOTH(psignw, SIGN(16))
+BOTH(psignd, SIGN(32))
 BOTH(pmaddubsw, simde_mm_maddubs_epi16(d, s))
 BOTH(pmulhrsw, simde_mm_mulhrs_epi16(d, s))
 BOTH2(pshufb, simde_mm_shuffle_epi8(d, s),

@@ -36,7 +36,8 @@ G_NORETURN void sse_misaligned(X86Cpu *c, const X86Insn *in, uint64_t lin);
 /* Runs the kernel for a guest that has unmasked exceptions; raises #XM (or #UD) before a commit.
  * lane: bytes of a source element of an operation that may over- or underflow, and SSE_SCALAR if it
  * is for the lowest alone; 0 for the others. */
-#define SSE_SCALAR 16
+#define SSE_SCALAR  16
+#define SSE_PRODUCT 32 /* a multiplication though the opcode does not say so */
 __m128i sse_checked(X86Cpu *c, const X86Insn *in, SseKernel *kernel, __m128i dst, __m128i src,
                     unsigned lane);
 
