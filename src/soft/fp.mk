@@ -2,7 +2,7 @@
 # x87, MMX and SSE of the software CPU.
 libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/fpu-x87.c src/soft/fpu-env.c \
 	src/soft/fpu-kernel.h src/soft/fpu-kernel-x86.c src/soft/fpu-kernel-portable.c src/soft/sse.h src/soft/sse-move.c \
-	src/soft/sse-int.c src/soft/sse-fp.c src/soft/sse-fast.c src/soft/sse-ext.c src/soft/sse-41.c src/soft/sse-forms.h
+	src/soft/sse-int.c src/soft/sse-fp.c src/soft/sse-fast.c src/soft/sse-ext.c src/soft/sse-41.c src/soft/sse-string.c src/soft/sse-forms.h
 
 # The differential test: the host's CPU against ours.
 check_PROGRAMS += tests/cpu/diff
