@@ -57,6 +57,7 @@ void x86_blocks_new(X86Cpu *c)
         bc->jump[i] = &x86_no_block;
     }
     x86_decoder_init(&bc->decoder, c->cpuid->features | 1);
+    x86_decoder_remember(&bc->decoder);
     c->blocks = bc;
 }
 
@@ -72,6 +73,7 @@ void x86_blocks_free(X86Cpu *c)
         g_free(p);
     }
     g_mutex_clear(&c->blocks->lock);
+    x86_decoder_clear(&c->blocks->decoder);
     g_free(c->blocks->arena);
     g_free(c->blocks);
     c->blocks = NULL;

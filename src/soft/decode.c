@@ -6,6 +6,8 @@
 
 #include "src/soft/decode.h"
 
+#include <string.h>
+
 /* Row by key, filled once from the table. */
 static uint16_t row_by_key[X86_KEY_END];
 
@@ -432,18 +434,18 @@ static bool uses_stack(unsigned key)
     }
 }
 
-X86DecodeStatus x86_decode(const X86Decoder *d, unsigned mode, const uint8_t *bytes, size_t n,
-                           X86Insn *in, X86Decoded *info)
+static X86DecodeStatus decode(const X86Decoder *d, unsigned mode, const uint8_t *bytes, size_t n,
+                              ZydisDecodedInstruction *out, X86Insn *in, X86Decoded *info)
 {
-    ZydisDecodedInstruction z;
     ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT_VISIBLE];
     ZydisDecoderContext context;
     const ZydisDecoder *decoder = &d->size[mode & X86_MODE_SIZE];
-    ZyanStatus status = ZydisDecoderDecodeInstruction(decoder, &context, bytes, n, &z);
+    ZyanStatus status = ZydisDecoderDecodeInstruction(decoder, &context, bytes, n, out);
     if (!ZYAN_SUCCESS(status)) {
         return failure(status);
     }
-    unsigned row_index = x86_row_of(key_of(&z));
+    const ZydisDecodedInstruction *z = out;
+    unsigned row_index = x86_row_of(key_of(z));
     const X86Row *row = &x86_rows[row_index];
     if (row_index == X86_ROW_INVALID || lacks_feature(d, row, mode)) {
         return X86_DECODE_UD;
@@ -451,44 +453,213 @@ X86DecodeStatus x86_decode(const X86Decoder *d, unsigned mode, const uint8_t *by
     *in = (X86Insn){
         .base = X86_R_ZERO,
         .index = X86_R_ZERO,
-        .width = z.operand_width / 8,
-        .len = z.length,
-        .opcode = z.opcode,
+        .width = z->operand_width / 8,
+        .len = z->length,
+        .opcode = z->opcode,
         .row = (uint16_t)row_index,
         .seg = PTA_X86_DS,
-        .pfx = prefixes_of(&z),
-        .reg = z.raw.modrm.reg,
-        .rm = z.raw.modrm.rm,
+        .pfx = prefixes_of(z),
+        .reg = z->raw.modrm.reg,
+        .rm = z->raw.modrm.rm,
     };
-    if (z.attributes & ZYDIS_ATTRIB_HAS_MODRM) {
+    if (z->attributes & ZYDIS_ATTRIB_HAS_MODRM) {
         in->modrm =
-            (uint8_t)(z.raw.modrm.mod << 6 | (z.raw.modrm.reg & 7) << 3 | (z.raw.modrm.rm & 7));
-        in->reg |= (uint8_t)(z.raw.rex.R << 3);
-        in->rm |= (uint8_t)(z.raw.rex.B << 3);
+            (uint8_t)(z->raw.modrm.mod << 6 | (z->raw.modrm.reg & 7) << 3 | (z->raw.modrm.rm & 7));
+        in->reg |= (uint8_t)(z->raw.rex.R << 3);
+        in->rm |= (uint8_t)(z->raw.rex.B << 3);
     }
-    if (z.operand_count_visible > 0) {
+    if (z->operand_count_visible > 0) {
         if (!ZYAN_SUCCESS(
-                ZydisDecoderDecodeOperands(decoder, &context, &z, ops, z.operand_count_visible))) {
+                ZydisDecoderDecodeOperands(decoder, &context, z, ops, z->operand_count_visible))) {
             return X86_DECODE_UD;
         }
-        decode_operands(&z, ops, z.operand_count_visible, mode, row, in);
+        decode_operands(z, ops, z->operand_count_visible, mode, row, in);
     }
     if (!(in->ea & X86_EA_MEM)) { /* implied operands: strings, XLAT, the stack */
         if (uses_stack(row->key)) {
             in->ea |= X86_EA_SS;
         }
-        if (z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT) {
+        if (z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT) {
             uint64_t which =
-                (z.attributes & ZYDIS_ATTRIB_HAS_SEGMENT) / ZYDIS_ATTRIB_HAS_SEGMENT_CS;
+                (z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT) / ZYDIS_ATTRIB_HAS_SEGMENT_CS;
             static const uint8_t order[] = { PTA_X86_CS, PTA_X86_SS, PTA_X86_DS,
                                              PTA_X86_ES, PTA_X86_FS, PTA_X86_GS };
             in->seg = order[__builtin_ctzll(which)];
         }
-        decode_address_size(&z, mode, in);
+        decode_address_size(z, mode, in);
     }
     if (in->form != X86_F_MOFFS) {
-        in->form = row->key >= X86_KEY_FIRST ? X86_F_E : form_of(&z, in);
+        in->form = row->key >= X86_KEY_FIRST ? X86_F_E : form_of(z, in);
     }
-    describe(&z, row, in, info);
+    describe(z, row, in, info);
     return X86_DECODE_OK;
+}
+
+/* ---- what was decoded before ----
+ *
+ * Code that was dropped from the cache of blocks comes back, and the same few thousand instructions
+ * make up most of any code, but for their displacements and immediates. An entry holds a decoded
+ * instruction and which of its bytes decide what it is; what the others say is put into a copy.
+ */
+
+#define MEMO_BITS 11
+#define MEMO_SIZE (1u << MEMO_BITS)
+
+typedef struct MemoField {
+    uint8_t at;   /* offset of a displacement or an immediate in the code */
+    uint8_t size; /* in bytes; 0: there is none, or it is among the bytes that decide */
+    bool is_signed;
+} MemoField;
+
+typedef struct MemoEntry {
+    uint64_t bytes; /* those that decide, the first in the lowest bits */
+    uint64_t mask;
+    uint8_t mode; /* X86_MODE_SIZE */
+    MemoField disp, imm;
+    int32_t disp_extra; /* what the decoder adds to the displacement */
+    X86Decoded info;
+    X86Insn insn; /* len 0: the entry is empty */
+} MemoEntry;
+
+struct X86Memo {
+    MemoEntry entries[MEMO_SIZE];
+};
+
+void x86_decoder_remember(X86Decoder *d)
+{
+    d->memo = g_new0(X86Memo, 1);
+}
+
+void x86_decoder_clear(X86Decoder *d)
+{
+    g_clear_pointer(&d->memo, g_free);
+}
+
+static uint64_t low_bytes(unsigned n)
+{
+    return n >= 8 ? UINT64_MAX : (UINT64_C(1) << 8 * n) - 1;
+}
+
+/* One-byte opcodes with a ModRM byte (SDM volume 2, table A-2), VEX and EVEX apart. */
+static const uint64_t has_modrm[4] = {
+    UINT64_C(0x0f0f0f0f0f0f0f0f),
+    UINT64_C(0x00000a0c00000000),
+    UINT64_C(0x000000000000ffff),
+    UINT64_C(0xc0c00000ff0f00c3),
+};
+
+/* An entry for these bytes: hashes what probably decides. A wrong guess costs a miss, no more. */
+static MemoEntry *memo_entry(X86Memo *memo, uint64_t head, unsigned size)
+{
+    unsigned i = 0;
+    uint8_t op = (uint8_t)head;
+    while (i < 3 && (op == 0x66 || op == 0xf2 || op == 0xf3 || op == 0x65 ||
+                     (size == X86_MODE_64 && (op & 0xf0) == 0x40))) {
+        op = (uint8_t)(head >> 8 * ++i);
+    }
+    bool modrm;
+    if (op == 0x0f) {
+        op = (uint8_t)(head >> 8 * ++i);
+        modrm = (op & 0xf0) != 0x80; /* not Jcc */
+    } else {
+        modrm = has_modrm[op >> 6] >> (op & 63) & 1;
+    }
+    if (modrm) {
+        uint8_t byte = (uint8_t)(head >> 8 * ++i);
+        if ((byte & 7) == 4 && byte < 0xc0) {
+            i++; /* SIB */
+        }
+    }
+    uint64_t hash = ((head & low_bytes(i + 1)) + size) * UINT64_C(0x9e3779b97f4a7c15);
+    return &memo->entries[hash >> (64 - MEMO_BITS)];
+}
+
+static uint64_t read_field(const MemoField *f, const uint8_t *bytes)
+{
+    uint64_t value = 0;
+    memcpy(&value, bytes + f->at, f->size);
+    value = GUINT64_FROM_LE(value);
+    unsigned above = 64 - 8u * f->size;
+    return f->is_signed ? (uint64_t)((int64_t)(value << above) >> above) : value;
+}
+
+static void memo_fill(const MemoEntry *e, const uint8_t *bytes, X86Insn *in)
+{
+    *in = e->insn;
+    if (e->disp.size) {
+        in->disp = (int32_t)((uint32_t)read_field(&e->disp, bytes) + (uint32_t)e->disp_extra);
+    }
+    if (e->imm.size) {
+        in->imm = read_field(&e->imm, bytes);
+    }
+}
+
+/* Whether the immediate has no say in anything but in->imm. */
+static bool imm_is_data(const ZydisDecodedInstruction *z)
+{
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_SHL: /* flags_defined(): not by 0 */
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+        return false;
+    default:
+        return z->raw.imm[1].size == 0;
+    }
+}
+
+static void memo_keep(MemoEntry *e, uint64_t head, unsigned size, const ZydisDecodedInstruction *z,
+                      const X86Insn *in, const X86Decoded *info)
+{
+    unsigned decide = z->length;
+    MemoField disp = { 0 }, imm = { 0 };
+    if (z->raw.imm[0].size && imm_is_data(z)) {
+        imm = (MemoField){ .at = z->raw.imm[0].offset,
+                           .size = z->raw.imm[0].size / 8,
+                           .is_signed = z->raw.imm[0].is_signed };
+        decide = imm.at;
+    }
+    bool imm_apart = imm.size || !z->raw.imm[0].size;
+    if (z->raw.disp.size && imm_apart && in->form != X86_F_MOFFS && z->raw.disp.offset < decide) {
+        disp = (MemoField){ .at = z->raw.disp.offset,
+                            .size = z->raw.disp.size / 8,
+                            .is_signed = true };
+        decide = disp.at;
+    }
+    if (decide > 8) {
+        return;
+    }
+    *e = (MemoEntry){
+        .bytes = head & low_bytes(decide),
+        .mask = low_bytes(decide),
+        .mode = (uint8_t)size,
+        .disp = disp,
+        .imm = imm,
+        .disp_extra = in->base == X86_R_CODE ? z->length : 0,
+        .info = *info,
+        .insn = *in,
+    };
+}
+
+X86DecodeStatus x86_decode(const X86Decoder *d, unsigned mode, const uint8_t *bytes, size_t n,
+                           X86Insn *in, X86Decoded *info)
+{
+    ZydisDecodedInstruction z;
+    if (!d->memo) {
+        return decode(d, mode, bytes, n, &z, in, info);
+    }
+    uint64_t head = 0;
+    memcpy(&head, bytes, MIN(n, sizeof(head)));
+    head = GUINT64_FROM_LE(head);
+    unsigned size = mode & X86_MODE_SIZE;
+    MemoEntry *e = memo_entry(d->memo, head, size);
+    if (e->mode == size && ((head ^ e->bytes) & e->mask) == 0 && e->insn.len && e->insn.len <= n) {
+        memo_fill(e, bytes, in);
+        *info = e->info;
+        return X86_DECODE_OK;
+    }
+    X86DecodeStatus status = decode(d, mode, bytes, n, &z, in, info);
+    if (status == X86_DECODE_OK) {
+        memo_keep(e, head, size, &z, in, info);
+    }
+    return status;
 }

@@ -1,4 +1,4 @@
-/* decode.c: machine code -> X86Insn, by Zydis. No state but the decoders; any thread. */
+/* decode.c: machine code -> X86Insn, by Zydis. No state but the decoders'. */
 #ifndef PTA_SOFT_DECODE_H
 #define PTA_SOFT_DECODE_H
 
@@ -30,12 +30,20 @@ typedef struct X86Decoded {
     bool branch;     /* near branch: may leave the block */
 } X86Decoded;
 
+typedef struct X86Memo X86Memo;
+
 typedef struct X86Decoder {
     ZydisDecoder size[3]; /* by mode & X86_MODE_SIZE */
     uint64_t features;
+    X86Memo *memo; /* NULL: none */
 } X86Decoder;
 
 void x86_decoder_init(X86Decoder *d, uint64_t features);
+
+/* Remembers what instructions decode to, so that most of them need no Zydis. Such a decoder belongs
+ * to one thread; x86_decoder_clear() frees. */
+void x86_decoder_remember(X86Decoder *d);
+void x86_decoder_clear(X86Decoder *d);
 
 /* Decodes the instruction at bytes; fills everything of *in but off, n, exec. If it is not OK,
  * *in is not valid. */

@@ -15,6 +15,12 @@ tests_cpu_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_cpu_test_engine_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-engine
 
+check_PROGRAMS += tests/cpu/test-decode
+tests_cpu_test_decode_SOURCES = tests/cpu/test-decode.c tests/lib/cmocka-all.h
+tests_cpu_test_decode_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_decode_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-decode
+
 if HOST_X86_64
 check_PROGRAMS += tests/cpu/test-sequences
 tests_cpu_test_sequences_SOURCES = tests/cpu/test-sequences.c $(cpu_harness) tests/lib/cmocka-all.h
