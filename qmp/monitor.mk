@@ -74,5 +74,6 @@ BENCHES += tests/bench/qmp.sh
 EXTRA_DIST += tests/bench/qmp.sh
 
 # All of it together, under `partita run`.
-TESTS += tests/monitor/test-machine.sh
-EXTRA_DIST += tests/monitor/test-machine.sh tests/monitor/machine.py tests/monitor/guest.S
+TESTS += tests/monitor/test-machine.sh tests/monitor/test-description.sh
+EXTRA_DIST += tests/monitor/test-machine.sh tests/monitor/machine.py tests/monitor/guest.S \
+	tests/monitor/test-description.sh tests/monitor/description.py

@@ -6,6 +6,7 @@
 
 #include "src/commands.h"
 
+#include "qmp/marshal.h"
 #include "qmp/vm-monitor.h"
 #include "src/machine/machine.h"
 #include "src/util/i18n.h"
@@ -37,15 +38,10 @@ static int status_of(const GError *error)
 
 static MachineConfig *read_description(const char *file)
 {
-    json_error_t where;
     g_autoptr(GError) error = NULL;
-    json_t *json = json_load_file(file, JSON_REJECT_DUPLICATES, &where);
+    json_t *json = pta_json_load_file(file, &error);
     if (!json) {
-        if (where.line > 0) {
-            fprintf(stderr, "partita: %s:%d:%d: %s\n", file, where.line, where.column, where.text);
-        } else {
-            fprintf(stderr, "partita: %s\n", where.text);
-        }
+        fprintf(stderr, "partita: %s\n", error->message);
         return NULL;
     }
     MachineConfig *config = machine_config_from_json(json, file, &error);
@@ -96,6 +92,28 @@ static char *parse_words(int argc, char **argv, const char *summary, const GOpti
     return g_strdup(argv[1]);
 }
 
+#define SHOWN_QUIET (G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING)
+
+static GLogWriterOutput write_log(GLogLevelFlags level, const GLogField *fields, gsize n_fields,
+                                  gpointer data)
+{
+    GLogLevelFlags shown = *(const GLogLevelFlags *)data;
+    if (!(level & shown)) {
+        return G_LOG_WRITER_HANDLED;
+    }
+    for (gsize i = 0; i < n_fields; i++) {
+        if (g_str_equal(fields[i].key, "MESSAGE")) {
+            const char *text = fields[i].value;
+            fprintf(stderr, "partita: %s%s\n",
+                    level & G_LOG_LEVEL_WARNING    ? "warning: "
+                    : level & G_LOG_LEVEL_CRITICAL ? "critical: "
+                                                   : "",
+                    text);
+        }
+    }
+    return G_LOG_WRITER_HANDLED;
+}
+
 int pta_cmd_check(int argc, char **argv)
 {
     int status;
@@ -110,9 +128,11 @@ int pta_cmd_check(int argc, char **argv)
         return PTA_EXIT_STATUS_DESCRIPTION;
     }
     g_autofree char *base_dir = g_path_get_dirname(file);
-    if (!pta_machine_config_check(config, base_dir, &error)) {
+    static const GLogLevelFlags shown = SHOWN_QUIET;
+    g_log_set_writer_func(write_log, (gpointer)&shown, NULL);
+    if (!pta_vm_check(config, base_dir, &error)) {
         complain(file, error);
-        return PTA_EXIT_STATUS_DESCRIPTION;
+        return status_of(error);
     }
     printf(_("%s: a valid description of machine \"%s\"\n"), file, config->name);
     return PTA_EXIT_STATUS_OK;
@@ -164,26 +184,6 @@ static bool run_machine(Run *run, gboolean paused, GError **error)
     return true;
 }
 
-static GLogWriterOutput write_log(GLogLevelFlags level, const GLogField *fields, gsize n_fields,
-                                  gpointer data)
-{
-    GLogLevelFlags shown = *(const GLogLevelFlags *)data;
-    if (!(level & shown)) {
-        return G_LOG_WRITER_HANDLED;
-    }
-    for (gsize i = 0; i < n_fields; i++) {
-        if (g_str_equal(fields[i].key, "MESSAGE")) {
-            const char *text = fields[i].value;
-            fprintf(stderr, "partita: %s%s\n",
-                    level & G_LOG_LEVEL_WARNING    ? "warning: "
-                    : level & G_LOG_LEVEL_CRITICAL ? "critical: "
-                                                   : "",
-                    text);
-        }
-    }
-    return G_LOG_WRITER_HANDLED;
-}
-
 int pta_cmd_run(int argc, char **argv)
 {
     gboolean paused = FALSE, quiet = FALSE, verbose = FALSE;
@@ -202,7 +202,7 @@ int pta_cmd_run(int argc, char **argv)
         return status;
     }
     static GLogLevelFlags shown;
-    shown = G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING;
+    shown = SHOWN_QUIET;
     if (!quiet) {
         shown |= G_LOG_LEVEL_MESSAGE;
     }

@@ -282,6 +282,13 @@ static bool write_firmware_areas(PtaBootLoader *l, GError **error)
            write_reset_vector(l, error);
 }
 
+bool pta_boot_write_tables(PtaMemory *mem, const PtaBootParams *params, GError **error)
+{
+    g_assert(!params->mmio_cmdline);
+    PtaBootLoader l = { .mem = mem, .params = params, .name = params->kernel_path };
+    return write_firmware_areas(&l, error);
+}
+
 static bool load_by_content(PtaBootLoader *l, const uint8_t *image, size_t len, GError **error)
 {
     if (pta_boot_is_bzimage(image, len)) {

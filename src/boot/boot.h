@@ -45,7 +45,14 @@ typedef struct PtaBootParams {
  */
 bool pta_boot_load(PtaMemory *mem, const PtaBootParams *params, PtaX86State *bsp, GError **error);
 
-/* The same with the kernel's bytes at hand; kernel_path is then only its name in errors. */
+/*
+ * The part of it that depends on the table of placed devices, written anew: a machine is loaded
+ * before its devices exist, so that an unusable kernel is refused before they touch the host.
+ * Not for `mmio_cmdline`, whose command line depends on the table as well.
+ */
+bool pta_boot_write_tables(PtaMemory *mem, const PtaBootParams *params, GError **error);
+
+/* The same as pta_boot_load() with the kernel's bytes at hand; kernel_path is then only its name in errors. */
 bool pta_boot_load_image(PtaMemory *mem, const PtaBootParams *params, const uint8_t *image,
                          size_t len, PtaX86State *bsp, GError **error);
 

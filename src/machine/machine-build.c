@@ -22,6 +22,8 @@
 #define X86_IRQ_FIRST     16 /* below are COM ports, RTC and the power button */
 #define X86_IRQ_LAST      (X86_IOAPIC_PINS - 1)
 
+G_STATIC_ASSERT(X86_IRQ_LAST - X86_IRQ_FIRST + 1 == PTA_MACHINE_VIRTIO_MAX);
+
 /* ---- units ---- */
 
 static void device_unit_start(void *opaque)
@@ -42,7 +44,8 @@ static bool device_unit_reset(void *opaque, GError **error)
 
 static const PtaUnitOps device_unit = { device_unit_start, device_unit_stop, device_unit_reset };
 
-bool pta_vm_load_kernel(PtaVm *vm, GError **error)
+/* With the devices that are placed by now. */
+static bool boot_with_devices(PtaVm *vm, bool tables_only, GError **error)
 {
     size_t n = pta_mmio_manager_count(vm->placement);
     g_autofree PtaPlacedDevice *placed = g_new(PtaPlacedDevice, n);
@@ -61,10 +64,21 @@ bool pta_vm_load_kernel(PtaVm *vm, GError **error)
         .n_vps = vm->config->partition->vps,
         .ioapic_id = PTA_X86_IOAPIC_ID,
     };
+    if (tables_only) {
+        return pta_boot_write_tables(vm->memory, &params, error);
+    }
     g_autofree PtaX86State *bsp = g_new(PtaX86State, 1);
     pta_x86_state_reset(bsp, 0, true);
-    return pta_boot_load(vm->memory, &params, bsp, error) &&
-           pta_partition_set_initial_state(vm->partition, bsp, error);
+    if (!pta_boot_load(vm->memory, &params, bsp, error)) {
+        g_prefix_error(error, "$.boot: ");
+        return false;
+    }
+    return pta_partition_set_initial_state(vm->partition, bsp, error);
+}
+
+bool pta_vm_load_kernel(PtaVm *vm, GError **error)
+{
+    return boot_with_devices(vm, false, error);
 }
 
 static void partition_unit_start(void *opaque)
@@ -177,10 +191,6 @@ static bool make_memory(PtaVm *vm, GError **error)
 {
     uint64_t size = vm->config->memory->size;
     uint64_t low = MIN(size, X86_RAM_GAP_BASE);
-    if (size % PTA_PAGE_SIZE != 0) {
-        return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
-                         "$.memory.size: expected a multiple of 4K, found %" PRIu64, size);
-    }
     PtaRamRange ranges[2] = { { 0, low }, { X86_HIGH_RAM_BASE, size - low } };
     vm->memory = pta_memory_new(ranges, size > low ? 2 : 1, error);
     return vm->memory != NULL;
@@ -205,11 +215,18 @@ static bool make_partition(PtaVm *vm, GError **error)
         .on_halt = pta_vm_on_halt,
         .opaque = vm,
     };
-    vm->partition = pta_partition_new(&params, error);
-    if (vm->partition && config->hypervisor == HYPERVISOR_KIND_HYPERV) {
+    g_autoptr(GError) refusal = NULL;
+    vm->partition = pta_partition_new(&params, &refusal);
+    if (!vm->partition) {
+        bool model = g_error_matches(refusal, PTA_ERROR, PTA_ERROR_UNSUPPORTED);
+        g_propagate_prefixed_error(error, g_steal_pointer(&refusal), "%s",
+                                   model ? "$.partition.cpu-model: " : "$.partition: ");
+        return false;
+    }
+    if (config->hypervisor == HYPERVISOR_KIND_HYPERV) {
         pta_vm_make_hyperv(vm);
     }
-    return vm->partition != NULL;
+    return true;
 }
 
 static void free_device(gpointer dev)
@@ -217,11 +234,10 @@ static void free_device(gpointer dev)
     pta_device_free(dev);
 }
 
-static bool build(PtaVm *vm, GError **error)
+/* All that leaves no trace outside the process: what can be refused is refused here, before the
+ * devices make sockets and open files. */
+static bool build_partition(PtaVm *vm, GError **error)
 {
-    if (!pta_machine_config_check(vm->config, vm->base_dir, error)) {
-        return false;
-    }
     vm->backend = pta_backend_choose(backend_kind_name(vm->config->partition->backend), error);
     if (!vm->backend || !make_memory(vm, error)) {
         return false;
@@ -243,11 +259,15 @@ static bool build(PtaVm *vm, GError **error)
     }
     pta_vm_init_device_host(vm);
     pta_mmio_manager_attach(vm->placement, &vm->host);
-    return make_partition(vm, error) && add_devices(vm, error) && add_units(vm, error) &&
-           pta_vm_load_kernel(vm, error);
+    return make_partition(vm, error) && pta_vm_load_kernel(vm, error);
 }
 
-PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **error)
+static bool build_devices(PtaVm *vm, GError **error)
+{
+    return add_devices(vm, error) && add_units(vm, error) && boot_with_devices(vm, true, error);
+}
+
+static PtaVm *new_vm(const MachineConfig *config, const char *base_dir)
 {
     pta_assert_main();
     PtaVm *vm = g_new0(PtaVm, 1);
@@ -257,11 +277,24 @@ PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **er
     vm->observers = g_array_new(FALSE, FALSE, sizeof(PtaVmObserverRef));
     vm->devices = g_ptr_array_new_with_free_func(free_device);
     vm->units = pta_units_new();
-    if (!build(vm, error)) {
-        pta_vm_free(vm);
+    return vm;
+}
+
+PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **error)
+{
+    g_autoptr(PtaVm) vm = new_vm(config, base_dir);
+    if (!pta_machine_config_check(config, base_dir, error) ||
+        !pta_machine_config_check_live(config, base_dir, error) || !build_partition(vm, error) ||
+        !build_devices(vm, error)) {
         return NULL;
     }
-    return vm;
+    return g_steal_pointer(&vm);
+}
+
+bool pta_vm_check(const MachineConfig *config, const char *base_dir, GError **error)
+{
+    g_autoptr(PtaVm) vm = new_vm(config, base_dir);
+    return pta_machine_config_check(config, base_dir, error) && build_partition(vm, error);
 }
 
 void pta_vm_free(PtaVm *vm)

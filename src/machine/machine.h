@@ -42,6 +42,9 @@ enum {
     PTA_EXIT_STATUS_INTERNAL = 5,    /* the back end could not go on */
 };
 
+/* Each needs an interrupt of its own. */
+#define PTA_MACHINE_VIRTIO_MAX 48
+
 /* What a machine tells. Members may be NULL. `guest`: the guest asked for it, not a client. */
 typedef struct PtaVmObserver {
     void (*stopped)(void *opaque);
@@ -64,8 +67,17 @@ PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **er
 void pta_vm_free(PtaVm *vm);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaVm, pta_vm_free)
 
-/* What can be said without making anything: that files are there and ids make sense. */
+/* Says whether such a machine could be made here, its kernel loaded, and makes nothing that outlives
+ * the call. Errors are those of pta_vm_new(). */
+bool pta_vm_check(const MachineConfig *config, const char *base_dir, GError **error);
+
+/* The part of it that needs no machine: that files are there and ids make sense. */
 bool pta_machine_config_check(const MachineConfig *config, const char *base_dir, GError **error);
+
+/* Is another process, perhaps the same machine, at the sockets? HOST. Its log files shall not have
+ * been emptied by the time that this is found out. */
+bool pta_machine_config_check_live(const MachineConfig *config, const char *base_dir,
+                                   GError **error);
 
 /* `observer` and opaque are lent until removed. */
 void pta_vm_add_observer(PtaVm *vm, const PtaVmObserver *observer, void *opaque);

@@ -30,8 +30,10 @@ const PtaBackendOps *pta_backend_choose(const char *name, GError **error)
     if (!g_str_equal(name, "auto")) {
         const PtaBackendOps *ops = find_backend(name);
         if (!ops) {
-            pta_throw(error, PTA_ERROR_UNSUPPORTED,
-                      "partition.backend: this build has no back end \"%s\"", name);
+            pta_throw(
+                error, PTA_ERROR_UNSUPPORTED,
+                "$.partition.backend: this build has no back end \"%s\"; expected soft or auto",
+                name);
             return NULL;
         }
         return ops->probe(error) ? ops : NULL;
