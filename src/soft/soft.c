@@ -322,7 +322,8 @@ static uint64_t soft_cpu_features(void)
 {
 #define F(name) (UINT64_C(1) << PTA_X86_FEAT_##name)
     return F(BASE) | F(X2APIC) | F(TSC_DEADLINE) | F(ERMS) | F(SMEP) | F(SMAP) | F(UMIP) |
-           F(FSGSBASE) | F(RDTSCP) | F(1GPAGES);
+           F(FSGSBASE) | F(RDTSCP) | F(1GPAGES) | F(CX16) | F(LAHF64) | F(POPCNT) | F(SSE3) |
+           F(SSSE3) | F(SSE41) | F(SSE42);
 #undef F
 }
 
