@@ -220,9 +220,8 @@ void x86_mmu_init(X86Cpu *c)
             tlb_drop(c, t, i);
         }
     }
-    for (unsigned i = 0; i < CACHE_SIZE; i++) {
-        c->mmu->entries[i].page = X86_TLB_NONE;
-    }
+    /* Zeroed entries are of no generation, hence dead: pages that are not used stay untouched. */
+    c->mmu->generation = c->mmu->global_generation = 1;
     c->tlb = c->fetch_tlb = &c->tlbs[X86_TLB_SUPER];
 }
 
