@@ -194,6 +194,7 @@ static bool deliver_irq(X86Cpu *c)
     PTA_TRACE(PTA_TRACE_IRQ, "vp%u: interrupt 0x%x", c->index, (unsigned)vector);
     c->events.activity = PTA_X86_RUNNING;
     x86_attend(c, X86_ATT_IRQ);
+    c->stats[X86_STAT_IRQ]++;
     x86_interrupt(c, (uint8_t)vector);
     return true;
 }

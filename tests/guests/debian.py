@@ -192,6 +192,9 @@ def an_idle_guest_costs_little():
         time.sleep(10)
         used = machine.cpu_seconds() - begin
         check(used <= 0.2, "%g s of CPU time in 10 s of idling" % used)
+        stats = machine.monitor().command("inspect", path="/partition/vp/0/stats")
+        for name in ("instructions", "interrupts", "halts", "exceptions"):
+            check(stats[name] > 0, "inspect counts no %s: %s" % (name, stats))
 
 
 def stops_under_load_lose_nothing():
