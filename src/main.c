@@ -25,17 +25,28 @@ static const Command commands[] = {
       pta_cmd_inspect },
 };
 
+/* Aligned on a terminal, where a letter is one column, or two, and any number of bytes. */
+static void print_row(FILE *out, const char *word, const char *summary)
+{
+    enum { COLUMNS = 46 };
+    int width = 0;
+    for (const char *p = word; *p; p = g_utf8_next_char(p)) {
+        width += g_unichar_iswide(g_utf8_get_char(p)) ? 2 : 1;
+    }
+    fprintf(out, "  %s%*s%s\n", word, MAX(COLUMNS - width, 1), "", summary);
+}
+
 static void print_help(FILE *out)
 {
     fprintf(out, _("Usage: partita COMMAND [ARGUMENT…]\n\n"));
     fprintf(out, _("Runs virtual machines, one a process.\n\n"));
     fprintf(out, _("Commands:\n"));
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
-        fprintf(out, "  %-40s %s\n", _(commands[i].usage), _(commands[i].summary));
+        print_row(out, _(commands[i].usage), _(commands[i].summary));
     }
     fprintf(out, _("\nOptions:\n"));
-    fprintf(out, "  %-40s %s\n", "-h, --help", _("show this help"));
-    fprintf(out, "  %-40s %s\n", "-V, --version", _("show the version"));
+    print_row(out, "-h, --help", _("show this help"));
+    print_row(out, "-V, --version", _("show the version"));
     fprintf(out, _("\n`partita COMMAND --help` says more. The manual is partita(1).\n"));
 }
 
