@@ -19,7 +19,7 @@
 #include "src/soft/engine.h"
 #include "src/soft/soft.h"
 
-#define ARENA_SIZE (size_t)(4 * PTA_MIB)
+#define ARENA_SIZE (size_t)(7 * PTA_MIB / 2)
 #define PAGE_BITS  (PTA_PAGE_SIZE - 1)
 
 G_STATIC_ASSERT(offsetof(X86Cpu, code_gen) == offsetof(X86Cpu, mode) + 4);
