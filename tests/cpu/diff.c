@@ -8,6 +8,9 @@
  */
 #include "config.h"
 
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -244,28 +247,41 @@ static void print_vector(const DiffForm *form, const DiffVector *v)
 
 /* ---- a row ---- */
 
+/* Where CPUID says that the host has it: SDM vol. 2, CPUID. */
+typedef struct HostFeature {
+    unsigned feature;
+    uint32_t leaf;
+    unsigned reg, bit; /* EAX 0 to EDX 3 */
+    const char *name;
+} HostFeature;
+
 static const char *host_lacks(unsigned feature)
 {
 #ifdef __x86_64__
-    switch (feature) {
-#define NEEDS(f, name)     \
-    case PTA_X86_FEAT_##f: \
-        return __builtin_cpu_supports(name) ? NULL : name
-        NEEDS(CX16, "cmpxchg16b");
-        NEEDS(LAHF64, "lahf_lm");
-        NEEDS(POPCNT, "popcnt");
-        NEEDS(SSE3, "sse3");
-        NEEDS(SSSE3, "ssse3");
-        NEEDS(SSE41, "sse4.1");
-        NEEDS(SSE42, "sse4.2");
-        NEEDS(BMI1, "bmi");
-        NEEDS(BMI2, "bmi2");
-        NEEDS(LZCNT, "lzcnt");
-        NEEDS(MOVBE, "movbe");
-#undef NEEDS
-    default:
-        return NULL;
+    enum { EBX = 1, ECX = 2 };
+    static const HostFeature features[] = {
+        { PTA_X86_FEAT_CX16, 1, ECX, 13, "cmpxchg16b" },
+        { PTA_X86_FEAT_LAHF64, 0x80000001, ECX, 0, "lahf_lm" },
+        { PTA_X86_FEAT_POPCNT, 1, ECX, 23, "popcnt" },
+        { PTA_X86_FEAT_SSE3, 1, ECX, 0, "sse3" },
+        { PTA_X86_FEAT_SSSE3, 1, ECX, 9, "ssse3" },
+        { PTA_X86_FEAT_SSE41, 1, ECX, 19, "sse4.1" },
+        { PTA_X86_FEAT_SSE42, 1, ECX, 20, "sse4.2" },
+        { PTA_X86_FEAT_BMI1, 7, EBX, 3, "bmi1" },
+        { PTA_X86_FEAT_BMI2, 7, EBX, 8, "bmi2" },
+        { PTA_X86_FEAT_LZCNT, 0x80000001, ECX, 5, "lzcnt" },
+        { PTA_X86_FEAT_MOVBE, 1, ECX, 22, "movbe" },
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(features); i++) {
+        const HostFeature *f = &features[i];
+        uint32_t regs[4] = { 0 };
+        if (f->feature == feature) {
+            bool has = __get_cpuid_count(f->leaf, 0, &regs[0], &regs[1], &regs[2], &regs[3]) &&
+                       (regs[f->reg] >> f->bit & 1);
+            return has ? NULL : f->name;
+        }
     }
+    return NULL;
 #else
     return "x86-64";
 #endif
