@@ -31,7 +31,7 @@ typedef struct PtaChardevFrontend {
 typedef struct PtaChardevParams {
     const char *label;     /* copied */
     GMainContext *context; /* referenced */
-    const char *base_dir; /* lent for the call: what relative paths start from */
+    const char *base_dir;  /* lent for the call: what relative paths start from */
     /* Ctrl-A x was typed: end the machine. In the context. */
     void (*quit)(void *opaque);
     void *opaque;

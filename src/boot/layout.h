@@ -59,8 +59,8 @@
 
 /* The RSDP is found by scanning 0xe0000-0xfffff on 16-byte boundaries (ACPI 6.4, 5.2.5.1); the
  * tables follow it, so that one reserved area holds them all. */
-#define PTA_BOOT_ACPI       UINT64_C(0xe0000)
-#define PTA_BOOT_ACPI_SIZE  UINT64_C(0x1fff0)
+#define PTA_BOOT_ACPI      UINT64_C(0xe0000)
+#define PTA_BOOT_ACPI_SIZE UINT64_C(0x1fff0)
 
 /* Where a PC's firmware begins. To restart a machine with hardware-reduced ACPI and without UEFI,
  * Linux ends by jumping here in real mode (arch/x86/kernel/reboot.c): the code here asks the reset
@@ -68,7 +68,7 @@
 #define PTA_BOOT_RESET_VECTOR      UINT64_C(0xffff0)
 #define PTA_BOOT_RESET_VECTOR_SIZE UINT64_C(0x10)
 
-#define PTA_BOOT_HIGH_START UINT64_C(0x100000)
+#define PTA_BOOT_HIGH_START        UINT64_C(0x100000)
 
 /* The identity map ends here, and so do the 32-bit pointers of the boot protocols. */
 #define PTA_BOOT_4G UINT64_C(0x100000000)

@@ -38,12 +38,11 @@ bool pta_boot_map_init(PtaBootMap *map, const PtaMemory *mem, GError **error)
                          low.size, low.gpa);
     }
     map->n = 0;
-    bool fits =
-        map_add(map, 0, PTA_BOOT_EBDA, PTA_BOOT_MAP_RAM) &&
-        map_add(map, PTA_BOOT_EBDA, PTA_BOOT_LOW_END, PTA_BOOT_MAP_RESERVED) &&
-        map_add(map, PTA_BOOT_ACPI, PTA_BOOT_RESET_VECTOR + PTA_BOOT_RESET_VECTOR_SIZE,
-                PTA_BOOT_MAP_RESERVED) &&
-        map_add(map, PTA_BOOT_HIGH_START, low.size, PTA_BOOT_MAP_RAM);
+    bool fits = map_add(map, 0, PTA_BOOT_EBDA, PTA_BOOT_MAP_RAM) &&
+                map_add(map, PTA_BOOT_EBDA, PTA_BOOT_LOW_END, PTA_BOOT_MAP_RESERVED) &&
+                map_add(map, PTA_BOOT_ACPI, PTA_BOOT_RESET_VECTOR + PTA_BOOT_RESET_VECTOR_SIZE,
+                        PTA_BOOT_MAP_RESERVED) &&
+                map_add(map, PTA_BOOT_HIGH_START, low.size, PTA_BOOT_MAP_RAM);
     for (size_t i = 1; i < n && fits; i++) {
         PtaRamRange range = pta_memory_range(mem, i);
         fits = map_add(map, range.gpa, range.gpa + range.size, PTA_BOOT_MAP_RAM);

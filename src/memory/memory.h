@@ -68,8 +68,8 @@ PtaMemStatus pta_memory_store_u64(PtaMemory *mem, uint64_t gpa, uint64_t value);
  * calls pta_memory_mark_dirty() over what it wrote when it has done so (pta_queue_push does it for
  * devices). The iovecs stay valid as long as the map does.
  */
-PtaMemStatus pta_memory_map(PtaMemory *mem, uint64_t gpa, size_t len, bool write,
-                            struct iovec *iov, unsigned *n);
+PtaMemStatus pta_memory_map(PtaMemory *mem, uint64_t gpa, size_t len, bool write, struct iovec *iov,
+                            unsigned *n);
 
 /*
  * Says that the host wrote to [gpa, gpa + len): dirty logs, and the software CPU's decoded code,

@@ -42,10 +42,10 @@ typedef struct PtaPlatform {
 /* ---- why run() came back ---- */
 
 typedef enum PtaExitReason {
-    PTA_EXIT_INTERRUPTED,    /* kicked */
-    PTA_EXIT_HALT,           /* HLT with nothing to wake it, only if the back end cannot wait itself */
-    PTA_EXIT_SHUTDOWN,       /* triple fault */
-    PTA_EXIT_DEBUG,          /* single step, breakpoint: `debug` */
+    PTA_EXIT_INTERRUPTED, /* kicked */
+    PTA_EXIT_HALT,        /* HLT with nothing to wake it, only if the back end cannot wait itself */
+    PTA_EXIT_SHUTDOWN,    /* triple fault */
+    PTA_EXIT_DEBUG,       /* single step, breakpoint: `debug` */
     PTA_EXIT_INTERNAL_ERROR, /* the back end cannot go on: `error` */
 } PtaExitReason;
 
@@ -54,17 +54,17 @@ typedef struct PtaExit {
     union {
         struct {
             uint64_t rip;
-            uint64_t dr6;         /* which condition */
-            uint8_t vector;       /* 1 (#DB) or 3 (#BP) */
+            uint64_t dr6;   /* which condition */
+            uint8_t vector; /* 1 (#DB) or 3 (#BP) */
         } debug;
         struct {
-            char text[160];       /* for the log and the halt reason */
+            char text[160]; /* for the log and the halt reason */
         } error;
     };
 } PtaExit;
 
 typedef enum PtaBackendCap {
-    PTA_CAP_SYNIC,           /* SynIC in the back end */
+    PTA_CAP_SYNIC, /* SynIC in the back end */
     PTA_CAP_IOEVENTFD,
     PTA_CAP_IRQFD,
     PTA_CAP_DIRTY_RING,
@@ -73,7 +73,7 @@ typedef enum PtaBackendCap {
 
 typedef struct PtaBackendParams {
     unsigned n_vps;
-    const PtaCpuidTable *cpuid; /* lent for the back end's life; APIC ids are patched per VP */
+    const PtaCpuidTable *cpuid;  /* lent for the back end's life; APIC ids are patched per VP */
     const PtaPlatform *platform; /* lent for the back end's life */
 } PtaBackendParams;
 
@@ -87,9 +87,9 @@ enum {
 typedef struct PtaGuestDebug {
     bool enabled;
     bool single_step;
-    bool sw_breakpoints;  /* #BP exits instead of being delivered */
+    bool sw_breakpoints; /* #BP exits instead of being delivered */
     uint64_t dr[4];
-    uint64_t dr7;         /* hardware breakpoints on behalf of the debugger */
+    uint64_t dr7; /* hardware breakpoints on behalf of the debugger */
 } PtaGuestDebug;
 
 typedef struct PtaBackendOps {

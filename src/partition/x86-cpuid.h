@@ -71,11 +71,11 @@ static inline bool pta_cpuid_has(const PtaCpuidTable *t, PtaX86Feature f)
 }
 
 typedef struct PtaCpuidParams {
-    const char *model;         /* "x86-64-v1" …; NULL: the first default */
+    const char *model; /* "x86-64-v1" …; NULL: the first default */
     PtaHypervisorKind hypervisor;
     unsigned n_vps;
     uint64_t tsc_hz, apic_hz;
-    uint64_t supported;        /* features that the back end can serve */
+    uint64_t supported; /* features that the back end can serve */
 } PtaCpuidParams;
 
 /* Errors: BAD_DESCRIPTION (unknown model: lists the known ones), UNSUPPORTED (lists the features

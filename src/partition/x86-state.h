@@ -9,16 +9,33 @@
 #include <stdint.h>
 
 enum {
-    PTA_X86_RAX, PTA_X86_RCX, PTA_X86_RDX, PTA_X86_RBX,
-    PTA_X86_RSP, PTA_X86_RBP, PTA_X86_RSI, PTA_X86_RDI,
-    PTA_X86_R8, PTA_X86_R9, PTA_X86_R10, PTA_X86_R11,
-    PTA_X86_R12, PTA_X86_R13, PTA_X86_R14, PTA_X86_R15,
+    PTA_X86_RAX,
+    PTA_X86_RCX,
+    PTA_X86_RDX,
+    PTA_X86_RBX,
+    PTA_X86_RSP,
+    PTA_X86_RBP,
+    PTA_X86_RSI,
+    PTA_X86_RDI,
+    PTA_X86_R8,
+    PTA_X86_R9,
+    PTA_X86_R10,
+    PTA_X86_R11,
+    PTA_X86_R12,
+    PTA_X86_R13,
+    PTA_X86_R14,
+    PTA_X86_R15,
     PTA_X86_N_GPRS,
 };
 
 /* In the order of the encoding (SDM vol. 2, table 2-2 ff.: ES CS SS DS FS GS). */
 enum {
-    PTA_X86_ES, PTA_X86_CS, PTA_X86_SS, PTA_X86_DS, PTA_X86_FS, PTA_X86_GS,
+    PTA_X86_ES,
+    PTA_X86_CS,
+    PTA_X86_SS,
+    PTA_X86_DS,
+    PTA_X86_FS,
+    PTA_X86_GS,
     PTA_X86_N_SEGS,
 };
 
@@ -94,12 +111,12 @@ typedef enum PtaX86Activity {
 
 /* What is between two instructions: SDM vol. 3, 6.8 and 24.4.2. */
 typedef struct PtaX86Events {
-    uint32_t activity;          /* PtaX86Activity */
-    uint8_t interrupt_shadow;   /* bit 0: after STI, bit 1: after MOV SS or POP SS */
+    uint32_t activity;        /* PtaX86Activity */
+    uint8_t interrupt_shadow; /* bit 0: after STI, bit 1: after MOV SS or POP SS */
     uint8_t nmi_pending;
     uint8_t nmi_blocked;
     uint8_t smi_blocked;
-    uint8_t exception_pending;  /* 1: `vector` is to be delivered first */
+    uint8_t exception_pending; /* 1: `vector` is to be delivered first */
     uint8_t vector;
     uint8_t has_error_code;
     uint8_t sipi_vector;

@@ -263,7 +263,7 @@ bool x86_service(X86Cpu *c)
         }
         if (c->events.activity == PTA_X86_WAIT_FOR_SIPI ||
             c->events.activity == PTA_X86_SHUTDOWN) { /* it has been reported; only INIT ends it */
-            take(c, X86_ATT_IRQ); /* stays in IRR */
+            take(c, X86_ATT_IRQ);                     /* stays in IRR */
         } else if (deliver_nmi(c) || deliver_irq(c)) {
             return true;
         }

@@ -18,16 +18,16 @@ typedef struct X86Slot {
 #define X86_MAX_SLOTS 64
 
 struct X86Machine {
-    PtaBackend be;                /* base */
+    PtaBackend be; /* base */
     const PtaPlatform *platform;
     const PtaCpuidTable *cpuid;
     unsigned n_vps;
     X86Cpu *vps[PTA_MAX_VPS];
     X86Slot slots[X86_MAX_SLOTS]; /* sorted by gpa; changes only while no VP runs */
     unsigned n_slots;
-    GRecMutex world;              /* x86_lock_world: LOCK on what host atomics cannot do */
-    uint64_t clock;               /* ATOMIC; soft.c: x86_clock_ns() reads it */
-    uint32_t lowest_turn;         /* ATOMIC; ipi.c: whose turn among equals */
+    GRecMutex world;      /* x86_lock_world: LOCK on what host atomics cannot do */
+    uint64_t clock;       /* ATOMIC; soft.c: x86_clock_ns() reads it */
+    uint32_t lowest_turn; /* ATOMIC; ipi.c: whose turn among equals */
 };
 
 /* The TSC and the input of the APIC timers tick with the partition's clock, once a nanosecond: an

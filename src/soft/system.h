@@ -18,7 +18,7 @@ enum {
     X86_ATTR_DOWN = 1 << 2,       /* data: expands down */
     X86_ATTR_CONFORMING = 1 << 2, /* code */
     X86_ATTR_CODE = 1 << 3,
-    X86_ATTR_S = 1 << 4,          /* code or data, not a system descriptor */
+    X86_ATTR_S = 1 << 4, /* code or data, not a system descriptor */
     X86_ATTR_DPL = 3 << 5,
     X86_ATTR_P = 1 << 7,
     X86_ATTR_L = 1 << 13,
@@ -147,9 +147,9 @@ typedef struct X86Stack {
     X86Seg seg;
     uint64_t sp;
     uint64_t mask;
-    bool user;          /* who accesses it */
-    bool flat;          /* 64-bit: neither base nor limit */
-    uint32_t error;     /* of the #SS that a bad address raises */
+    bool user;      /* who accesses it */
+    bool flat;      /* 64-bit: neither base nor limit */
+    uint32_t error; /* of the #SS that a bad address raises */
 } X86Stack;
 
 /* The current stack. */
@@ -189,8 +189,8 @@ typedef enum X86TaskReason {
 void x86_task_switch(X86Cpu *c, const X86Insn *in, uint16_t selector, const X86Desc *d,
                      X86TaskReason reason, int64_t error);
 /* Through a task gate or TSS selector: all checks but the gate's own. */
-void x86_task_switch_selector(X86Cpu *c, const X86Insn *in, uint16_t selector,
-                              X86TaskReason reason, int64_t error);
+void x86_task_switch_selector(X86Cpu *c, const X86Insn *in, uint16_t selector, X86TaskReason reason,
+                              int64_t error);
 
 /* ---- what a CPU of this model accepts (cr.c, msr.c) ---- */
 

@@ -32,16 +32,16 @@
 
 typedef struct X86Cpu X86Cpu;
 typedef struct X86Insn X86Insn;
-typedef struct X86Machine X86Machine; /* what the VPs of one soft partition share: soft.h */
+typedef struct X86Machine X86Machine;       /* what the VPs of one soft partition share: soft.h */
 typedef struct X86BlockCache X86BlockCache; /* block.c */
-typedef struct X86Lapic X86Lapic; /* lapic.c */
+typedef struct X86Lapic X86Lapic;           /* lapic.c */
 typedef void X86Handler(X86Cpu *c, const X86Insn *in);
 
 /* ---- a decoded instruction ---- */
 
 enum {
     X86_PFX_LOCK = 1 << 0,
-    X86_PFX_REP = 1 << 1,   /* F3, where it means REP or REPE */
+    X86_PFX_REP = 1 << 1, /* F3, where it means REP or REPE */
     X86_PFX_REPNE = 1 << 2,
     X86_PFX_OPSIZE = 1 << 3, /* 66 */
     X86_PFX_REXW = 1 << 4,
@@ -72,48 +72,61 @@ enum {
  */
 struct X86Insn {
     X86Handler *exec; /* engine.c's wrapper: runs the handler, then dispatches what follows */
-    uint64_t imm;     /* immediate, sign-extended as the instruction wants it; branch: displacement */
+    uint64_t imm; /* immediate, sign-extended as the instruction wants it; branch: displacement */
     int32_t disp;
     uint8_t base, index; /* indices into c->gpr, X86_R_* included */
     uint8_t scale;       /* shift count, 0-3 */
     uint8_t seg;         /* index into c->seg_base */
     uint8_t reg, rm;
-    uint8_t width;       /* operand size in bytes: 1, 2, 4, 8, 16 … */
-    uint8_t ea;          /* X86_EA_* */
-    uint16_t off;        /* offset in its page of the first byte */
+    uint8_t width; /* operand size in bytes: 1, 2, 4, 8, 16 … */
+    uint8_t ea;    /* X86_EA_* */
+    uint16_t off;  /* offset in its page of the first byte */
     uint8_t len;
-    uint8_t pfx;         /* X86_PFX_* */
-    uint8_t opcode;      /* last opcode byte */
-    uint8_t modrm;       /* raw */
-    uint16_t row;        /* its row in the opcode table */
-    uint16_t n;          /* instructions of its block up to and with this one */
-    uint8_t form;        /* which operands: decode.h */
+    uint8_t pfx;    /* X86_PFX_* */
+    uint8_t opcode; /* last opcode byte */
+    uint8_t modrm;  /* raw */
+    uint16_t row;   /* its row in the opcode table */
+    uint16_t n;     /* instructions of its block up to and with this one */
+    uint8_t form;   /* which operands: decode.h */
     uint8_t reserved;
-    uint64_t aux;        /* the decoder's or a handler's own: linked block, second immediate */
+    uint64_t aux; /* the decoder's or a handler's own: linked block, second immediate */
 };
 
 /* ---- status flags, kept as result and carry-out vector (STYLE, section 12) ---- */
 
 enum {
-    X86_CF = 1 << 0, X86_PF = 1 << 2, X86_AF = 1 << 4, X86_ZF = 1 << 6, X86_SF = 1 << 7,
-    X86_TF = 1 << 8, X86_IF = 1 << 9, X86_DF = 1 << 10, X86_OF = 1 << 11,
-    X86_IOPL = 3 << 12, X86_NT = 1 << 14, X86_RF = 1 << 16, X86_VM = 1 << 17, X86_AC = 1 << 18,
-    X86_VIF = 1 << 19, X86_VIP = 1 << 20, X86_ID = 1 << 21,
+    X86_CF = 1 << 0,
+    X86_PF = 1 << 2,
+    X86_AF = 1 << 4,
+    X86_ZF = 1 << 6,
+    X86_SF = 1 << 7,
+    X86_TF = 1 << 8,
+    X86_IF = 1 << 9,
+    X86_DF = 1 << 10,
+    X86_OF = 1 << 11,
+    X86_IOPL = 3 << 12,
+    X86_NT = 1 << 14,
+    X86_RF = 1 << 16,
+    X86_VM = 1 << 17,
+    X86_AC = 1 << 18,
+    X86_VIF = 1 << 19,
+    X86_VIP = 1 << 20,
+    X86_ID = 1 << 21,
     X86_STATUS = X86_CF | X86_PF | X86_AF | X86_ZF | X86_SF | X86_OF,
 };
 
 /* Control registers and EFER (SDM vol. 3, 2.5, 2.2.1). */
-#define X86_CR0_PE (UINT64_C(1) << 0)
-#define X86_CR0_MP (UINT64_C(1) << 1)
-#define X86_CR0_EM (UINT64_C(1) << 2)
-#define X86_CR0_TS (UINT64_C(1) << 3)
-#define X86_CR0_ET (UINT64_C(1) << 4)
-#define X86_CR0_NE (UINT64_C(1) << 5)
-#define X86_CR0_WP (UINT64_C(1) << 16)
-#define X86_CR0_AM (UINT64_C(1) << 18)
-#define X86_CR0_NW (UINT64_C(1) << 29)
-#define X86_CR0_CD (UINT64_C(1) << 30)
-#define X86_CR0_PG (UINT64_C(1) << 31)
+#define X86_CR0_PE         (UINT64_C(1) << 0)
+#define X86_CR0_MP         (UINT64_C(1) << 1)
+#define X86_CR0_EM         (UINT64_C(1) << 2)
+#define X86_CR0_TS         (UINT64_C(1) << 3)
+#define X86_CR0_ET         (UINT64_C(1) << 4)
+#define X86_CR0_NE         (UINT64_C(1) << 5)
+#define X86_CR0_WP         (UINT64_C(1) << 16)
+#define X86_CR0_AM         (UINT64_C(1) << 18)
+#define X86_CR0_NW         (UINT64_C(1) << 29)
+#define X86_CR0_CD         (UINT64_C(1) << 30)
+#define X86_CR0_PG         (UINT64_C(1) << 31)
 
 #define X86_CR4_VME        (UINT64_C(1) << 0)
 #define X86_CR4_PVI        (UINT64_C(1) << 1)
@@ -133,17 +146,17 @@ enum {
 #define X86_CR4_SMEP       (UINT64_C(1) << 20)
 #define X86_CR4_SMAP       (UINT64_C(1) << 21)
 
-#define X86_DR6_FIXED UINT64_C(0xffff0ff0)
-#define X86_DR6_BD    (UINT64_C(1) << 13)
-#define X86_DR6_BS    (UINT64_C(1) << 14)
-#define X86_DR6_BT    (UINT64_C(1) << 15)
-#define X86_DR7_FIXED (UINT64_C(1) << 10)
-#define X86_DR7_GD    (UINT64_C(1) << 13)
+#define X86_DR6_FIXED      UINT64_C(0xffff0ff0)
+#define X86_DR6_BD         (UINT64_C(1) << 13)
+#define X86_DR6_BS         (UINT64_C(1) << 14)
+#define X86_DR6_BT         (UINT64_C(1) << 15)
+#define X86_DR7_FIXED      (UINT64_C(1) << 10)
+#define X86_DR7_GD         (UINT64_C(1) << 13)
 
-#define X86_EFER_SCE (UINT64_C(1) << 0)
-#define X86_EFER_LME (UINT64_C(1) << 8)
-#define X86_EFER_LMA (UINT64_C(1) << 10)
-#define X86_EFER_NXE (UINT64_C(1) << 11)
+#define X86_EFER_SCE       (UINT64_C(1) << 0)
+#define X86_EFER_LME       (UINT64_C(1) << 8)
+#define X86_EFER_LMA       (UINT64_C(1) << 10)
+#define X86_EFER_NXE       (UINT64_C(1) << 11)
 
 /* width in bits (8, 16, 32, 64), or 0: `result` holds the six flags themselves, packed. */
 typedef struct X86Flags {
@@ -208,7 +221,8 @@ typedef struct X86TlbEntry {
 typedef struct X86Tlb {
     X86TlbEntry read[X86_TLB_SIZE];
     X86TlbEntry write[X86_TLB_SIZE];
-    X86TlbEntry fetch[X86_TLB_SIZE]; /* filled by x86_fetch_page(), dropped by mmu.c; linear + addend
+    X86TlbEntry
+        fetch[X86_TLB_SIZE]; /* filled by x86_fetch_page(), dropped by mmu.c; linear + addend
                                       * is the GUEST-PHYSICAL address of code */
 } X86Tlb;
 
@@ -228,9 +242,24 @@ typedef enum X86Access {
 /* ---- faults ---- */
 
 enum {
-    X86_DE = 0, X86_DB = 1, X86_NMI = 2, X86_BP = 3, X86_OFV = 4, X86_BR = 5, X86_UD = 6, X86_NM = 7,
-    X86_DFV = 8, X86_TS = 10, X86_NP = 11, X86_SS = 12, X86_GP = 13, X86_PFV = 14, X86_MF = 16,
-    X86_ACV = 17, X86_MC = 18, X86_XM = 19,
+    X86_DE = 0,
+    X86_DB = 1,
+    X86_NMI = 2,
+    X86_BP = 3,
+    X86_OFV = 4,
+    X86_BR = 5,
+    X86_UD = 6,
+    X86_NM = 7,
+    X86_DFV = 8,
+    X86_TS = 10,
+    X86_NP = 11,
+    X86_SS = 12,
+    X86_GP = 13,
+    X86_PFV = 14,
+    X86_MF = 16,
+    X86_ACV = 17,
+    X86_MC = 18,
+    X86_XM = 19,
 };
 
 typedef struct X86Fault {
@@ -249,31 +278,31 @@ typedef struct X86Fault {
  * the bit when nothing needs it any more. While c->shadow is set it does not call x86_service().
  */
 enum {
-    X86_ATT_KICK = 1 << 0,    /* vp_kick() */
-    X86_ATT_IRQ = 1 << 1,     /* the local APIC may have something */
+    X86_ATT_KICK = 1 << 0, /* vp_kick() */
+    X86_ATT_IRQ = 1 << 1,  /* the local APIC may have something */
     X86_ATT_NMI = 1 << 2,
     X86_ATT_INIT = 1 << 3,
     X86_ATT_SIPI = 1 << 4,
-    X86_ATT_FLUSH = 1 << 5,   /* another VP or the host asks to drop TLB or code */
-    X86_ATT_EXIT = 1 << 6,    /* the VP itself has an exit to report (c->exit) */
-    X86_ATT_HALT = 1 << 7,    /* HLT was executed */
-    X86_ATT_STEP = 1 << 8,    /* run one instruction at a time: TF, shadow, breakpoints, debugger */
-    X86_ATT_TIMER = 1 << 9,   /* look at the clock now */
+    X86_ATT_FLUSH = 1 << 5, /* another VP or the host asks to drop TLB or code */
+    X86_ATT_EXIT = 1 << 6,  /* the VP itself has an exit to report (c->exit) */
+    X86_ATT_HALT = 1 << 7,  /* HLT was executed */
+    X86_ATT_STEP = 1 << 8,  /* run one instruction at a time: TF, shadow, breakpoints, debugger */
+    X86_ATT_TIMER = 1 << 9, /* look at the clock now */
 };
 
 /* ---- the CPU ---- */
 
 /* Execution mode, derived by x86_mode_changed() (seg.c); part of a block's key. */
 enum {
-    X86_MODE_16 = 0,       /* code size: CS.D = 0 */
+    X86_MODE_16 = 0, /* code size: CS.D = 0 */
     X86_MODE_32 = 1,
     X86_MODE_64 = 2,
-    X86_MODE_SIZE = 3,     /* mask of the three */
+    X86_MODE_SIZE = 3,      /* mask of the three */
     X86_MODE_SS32 = 1 << 2, /* stack pointer is ESP (SS.B) */
     X86_MODE_PROT = 1 << 3, /* CR0.PE and not virtual-8086 */
     X86_MODE_VM86 = 1 << 4,
-    X86_MODE_LONG = 1 << 5, /* EFER.LMA (64-bit or compatibility) */
-    X86_MODE_USER = 1 << 6, /* CPL 3 */
+    X86_MODE_LONG = 1 << 5,   /* EFER.LMA (64-bit or compatibility) */
+    X86_MODE_USER = 1 << 6,   /* CPL 3 */
     X86_MODE_NO_X87 = 1 << 7, /* CR0.EM or CR0.TS: X86_P_X87 rows raise */
     X86_MODE_NO_SSE = 1 << 8, /* CR0.EM, CR0.TS or not CR4.OSFXSR: X86_P_MMX, X86_P_SSE rows may */
     X86_MODE_ENGINE = 15 << 28, /* the engine's own, in keys of blocks only */
@@ -301,51 +330,54 @@ typedef union X86Vec {
 
 struct X86Cpu {
     /* hot: what nearly every instruction touches */
-    uint64_t gpr[18];             /* 16 registers, X86_R_ZERO, X86_R_CODE */
-    X86Flags flags;               /* the six status flags */
-    uint64_t rip;                 /* see the rules above */
-    X86Tlb *tlb;                  /* the one that data accesses use now */
-    uint64_t seg_base[8];         /* ES CS SS DS FS GS, FLAT = 0 */
-    uint32_t attention;           /* ATOMIC */
-    int32_t budget;               /* instructions until x86_service() looks at the clock; it sets it */
-    uint32_t mode;                /* X86_MODE_*; right before code_gen: one key */
-    uint32_t code_gen;            /* mmu.c adds 1 when it drops any fetch entry; seg.c when CS changes
+    uint64_t gpr[18];     /* 16 registers, X86_R_ZERO, X86_R_CODE */
+    X86Flags flags;       /* the six status flags */
+    uint64_t rip;         /* see the rules above */
+    X86Tlb *tlb;          /* the one that data accesses use now */
+    uint64_t seg_base[8]; /* ES CS SS DS FS GS, FLAT = 0 */
+    uint32_t attention;   /* ATOMIC */
+    int32_t budget;       /* instructions until x86_service() looks at the clock; it sets it */
+    uint32_t mode;        /* X86_MODE_*; right before code_gen: one key */
+    uint32_t code_gen;    /* mmu.c adds 1 when it drops any fetch entry; seg.c when CS changes
                                    * outside 64-bit mode: blocks found by linear address are looked
                                    * up again */
     uint8_t cpl;
-    bool string_again;            /* x86_string_again() */
-    int32_t budget_start;         /* budget when insns was last brought up to date */
-    const X86Insn *resume;        /* builds without sibling calls: what to run next */
-    uint8_t shadow;               /* interrupt shadow: 1 STI, 2 MOV SS; for the next instruction */
-    uint64_t insns;               /* executed, for statistics */
-    X86Tlb *fetch_tlb;            /* the one that fetches use now (SUPER or USER) */
+    bool string_again;     /* x86_string_again() */
+    int32_t budget_start;  /* budget when insns was last brought up to date */
+    const X86Insn *resume; /* builds without sibling calls: what to run next */
+    uint8_t shadow;        /* interrupt shadow: 1 STI, 2 MOV SS; for the next instruction */
+    uint64_t insns;        /* executed, for statistics */
+    X86Tlb *fetch_tlb;     /* the one that fetches use now (SUPER or USER) */
 
     /* registers */
-    uint64_t rflags;              /* all but the six status flags; bit 1 set */
+    uint64_t rflags; /* all but the six status flags; bit 1 set */
     X86Seg seg[PTA_X86_N_SEGS];
     X86Seg tr, ldtr;
-    struct { uint64_t base; uint16_t limit; } gdtr, idtr;
+    struct {
+        uint64_t base;
+        uint16_t limit;
+    } gdtr, idtr;
     uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
     uint64_t dr[4], dr6, dr7;
-    PtaX86Msrs msr;               /* kernel_gs_base, star, … (apic_base: lapic.c) */
+    PtaX86Msrs msr; /* kernel_gs_base, star, … (apic_base: lapic.c) */
     X86Vec xmm[16];
-    X86Fpu fpu;                   /* x87, MMX and MXCSR */
-    uint64_t tsc_offset;          /* TSC = clock * hz + offset, see x86_tsc() */
+    X86Fpu fpu;          /* x87, MMX and MXCSR */
+    uint64_t tsc_offset; /* TSC = clock * hz + offset, see x86_tsc() */
 
     /* between instructions */
     PtaX86Events events;
-    X86Fault fault;               /* being raised */
-    uint8_t fault_depth;          /* 0, 1 delivering, 2 delivering #DF */
+    X86Fault fault;      /* being raised */
+    uint8_t fault_depth; /* 0, 1 delivering, 2 delivering #DF */
     bool fault_is_trap;
-    bool fault_soft;              /* INT n, INT3, INTO: gate DPL is checked, no EXT bit */
-    bool fault_external;          /* an interrupt or NMI, not an exception */
-    bool in_engine;               /* unwind is valid */
-    uint64_t fault_rip;           /* of the instruction whose event is being delivered */
-    unsigned world_depth;         /* how often x86_lock_world() is held */
+    bool fault_soft;      /* INT n, INT3, INTO: gate DPL is checked, no EXT bit */
+    bool fault_external;  /* an interrupt or NMI, not an exception */
+    bool in_engine;       /* unwind is valid */
+    uint64_t fault_rip;   /* of the instruction whose event is being delivered */
+    unsigned world_depth; /* how often x86_lock_world() is held */
     jmp_buf unwind;
     PtaExit exit;
     PtaGuestDebug debug;
-    uint32_t debug_hits;          /* DR6 bits of data and I/O breakpoints that the current instruction
+    uint32_t debug_hits; /* DR6 bits of data and I/O breakpoints that the current instruction
                                    * met: mmu.c, system.c; the engine raises #DB after it */
 
     /* owners */
@@ -354,22 +386,33 @@ struct X86Cpu {
     const PtaCpuidTable *cpuid;
     X86BlockCache *blocks;
     X86Lapic *lapic;
-    X86Tlb *tlbs;                 /* X86_N_TLBS of them */
-    struct X86MmuCache *mmu;      /* mmu.c: larger, slower levels behind the TLB */
-    GMutex wait_lock;             /* service.c: HLT sleeps here */
+    X86Tlb *tlbs;            /* X86_N_TLBS of them */
+    struct X86MmuCache *mmu; /* mmu.c: larger, slower levels behind the TLB */
+    GMutex wait_lock;        /* service.c: HLT sleeps here */
     GCond wait_cond;
-    uint64_t look_ns;             /* service.c: when the clock was last looked at, */
-    int32_t look_budget;          /* with which budget since, */
-    uint32_t look_rate;           /* and how many instructions go by between two looks */
-    uint32_t pauses;              /* PAUSE instructions executed */
-    bool slack_set;               /* the thread's timer slack is small */
-    uint64_t stats[16];           /* X86_STAT_* */
+    uint64_t look_ns;    /* service.c: when the clock was last looked at, */
+    int32_t look_budget; /* with which budget since, */
+    uint32_t look_rate;  /* and how many instructions go by between two looks */
+    uint32_t pauses;     /* PAUSE instructions executed */
+    bool slack_set;      /* the thread's timer slack is small */
+    uint64_t stats[16];  /* X86_STAT_* */
 };
 
 enum {
-    X86_STAT_INSNS, X86_STAT_BLOCKS, X86_STAT_DECODED, X86_STAT_TLB_FILL, X86_STAT_TLB_FLUSH,
-    X86_STAT_MMIO, X86_STAT_PIO, X86_STAT_IRQ, X86_STAT_EXCEPTION, X86_STAT_HLT, X86_STAT_KICK,
-    X86_STAT_SMC, X86_STAT_MSR, X86_STAT_CPUID,
+    X86_STAT_INSNS,
+    X86_STAT_BLOCKS,
+    X86_STAT_DECODED,
+    X86_STAT_TLB_FILL,
+    X86_STAT_TLB_FLUSH,
+    X86_STAT_MMIO,
+    X86_STAT_PIO,
+    X86_STAT_IRQ,
+    X86_STAT_EXCEPTION,
+    X86_STAT_HLT,
+    X86_STAT_KICK,
+    X86_STAT_SMC,
+    X86_STAT_MSR,
+    X86_STAT_CPUID,
     X86_N_STATS,
 };
 
@@ -476,29 +519,29 @@ static inline void *x86_tlb_lookup(const X86TlbEntry *tlb, uint64_t lin, unsigne
 {
     const X86TlbEntry *e = &tlb[(lin + size - 1) >> 12 & (X86_TLB_SIZE - 1)];
     return G_LIKELY((lin & ~UINT64_C(0xfff)) == e->page) ? (void *)(uintptr_t)(lin + e->addend)
-                                                          : NULL;
+                                                         : NULL;
 }
 
-#define X86_DEFINE_ACCESS(bits) \
-    static inline uint64_t x86_load##bits(X86Cpu *c, const X86Insn *in, uint64_t lin) \
-    { \
-        const void *p = x86_tlb_lookup(c->tlb->read, lin, (bits) / 8); \
-        uint##bits##_t v; \
-        if (G_LIKELY(p)) { \
-            __builtin_memcpy(&v, p, sizeof(v)); \
-            return v; \
-        } \
-        return x86_load_slow(c, in, lin, (bits) / 8, c->cpl == 3); \
-    } \
+#define X86_DEFINE_ACCESS(bits)                                                                    \
+    static inline uint64_t x86_load##bits(X86Cpu *c, const X86Insn *in, uint64_t lin)              \
+    {                                                                                              \
+        const void *p = x86_tlb_lookup(c->tlb->read, lin, (bits) / 8);                             \
+        uint##bits##_t v;                                                                          \
+        if (G_LIKELY(p)) {                                                                         \
+            __builtin_memcpy(&v, p, sizeof(v));                                                    \
+            return v;                                                                              \
+        }                                                                                          \
+        return x86_load_slow(c, in, lin, (bits) / 8, c->cpl == 3);                                 \
+    }                                                                                              \
     static inline void x86_store##bits(X86Cpu *c, const X86Insn *in, uint64_t lin, uint64_t value) \
-    { \
-        void *p = x86_tlb_lookup(c->tlb->write, lin, (bits) / 8); \
-        uint##bits##_t v = (uint##bits##_t)value; \
-        if (G_LIKELY(p)) { \
-            __builtin_memcpy(p, &v, sizeof(v)); \
-        } else { \
-            x86_store_slow(c, in, lin, (bits) / 8, value, c->cpl == 3); \
-        } \
+    {                                                                                              \
+        void *p = x86_tlb_lookup(c->tlb->write, lin, (bits) / 8);                                  \
+        uint##bits##_t v = (uint##bits##_t)value;                                                  \
+        if (G_LIKELY(p)) {                                                                         \
+            __builtin_memcpy(p, &v, sizeof(v));                                                    \
+        } else {                                                                                   \
+            x86_store_slow(c, in, lin, (bits) / 8, value, c->cpl == 3);                            \
+        }                                                                                          \
     }
 X86_DEFINE_ACCESS(8)
 X86_DEFINE_ACCESS(16)
@@ -571,8 +614,7 @@ void x86_tlb_flush_page(X86Cpu *c, uint64_t lin);
 void x86_tlb_protect(X86Cpu *c, uint64_t gpa);
 /* Translates for an instruction fetch at the current privilege and fills the fetch TLB. `*host` is
  * the first byte of the page, NULL where no RAM is. False and *fault (#PF, #GP). */
-bool x86_fetch_page(X86Cpu *c, uint64_t lin, uint64_t *gpa, const uint8_t **host,
-                    X86Fault *fault);
+bool x86_fetch_page(X86Cpu *c, uint64_t lin, uint64_t *gpa, const uint8_t **host, X86Fault *fault);
 /* RFLAGS.AC was cleared under CR4.SMAP. */
 void x86_tlb_close_smap(X86Cpu *c);
 /* Pages (linear) with data breakpoints, at most 8: every access to them takes the slow path. */
@@ -684,11 +726,12 @@ bool x86_set_state(X86Cpu *c, const PtaX86State *state, GError **error);
  * x86_run(); c->exit is set. */
 bool x86_service(X86Cpu *c);
 uint64_t x86_tsc(X86Cpu *c);
-bool x86_rdmsr(X86Cpu *c, uint32_t msr, uint64_t *value);       /* msr.c; false: #GP */
+bool x86_rdmsr(X86Cpu *c, uint32_t msr, uint64_t *value); /* msr.c; false: #GP */
 bool x86_wrmsr(X86Cpu *c, uint32_t msr, uint64_t value);
 uint64_t x86_lapic_tpr(X86Cpu *c); /* CR8 */
 void x86_lapic_set_tpr(X86Cpu *c, uint64_t tpr);
-bool x86_lapic_mmio(X86Cpu *c, uint64_t gpa, bool write, unsigned size, uint64_t *value); /* false: not the APIC page */
+bool x86_lapic_mmio(X86Cpu *c, uint64_t gpa, bool write, unsigned size,
+                    uint64_t *value); /* false: not the APIC page */
 
 /* Whether accesses to this page go to the local APIC's registers. */
 static inline bool x86_lapic_covers(const X86Cpu *c, uint64_t gpa)

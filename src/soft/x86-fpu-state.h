@@ -13,16 +13,17 @@ typedef struct X86Fpr {
 } X86Fpr;
 
 typedef struct X86Fpu {
-    X86Fpr r[8];       /* physical registers R0-R7; ST(i) is r[(top + i) & 7] */
+    X86Fpr r[8]; /* physical registers R0-R7; ST(i) is r[(top + i) & 7] */
     uint16_t cw;
-    uint16_t sw;       /* TOP is bits 11-13 here */
-    uint8_t tag_valid; /* bit i: physical register i is not empty (the abridged tag word of FXSAVE) */
-    bool checked;      /* MXCSR unmasks an exception: each operation is looked at (sse_checked) */
+    uint16_t sw; /* TOP is bits 11-13 here */
+    uint8_t
+        tag_valid; /* bit i: physical register i is not empty (the abridged tag word of FXSAVE) */
+    bool checked;  /* MXCSR unmasks an exception: each operation is looked at (sse_checked) */
     uint16_t fop;
     uint64_t fip, fdp;
     uint16_t fcs, fds;
-    uint32_t mxcsr;    /* while `on_host`: without the flags that the host's MXCSR holds */
-    bool on_host;      /* between x86_fpu_enter() and x86_fpu_leave() */
+    uint32_t mxcsr; /* while `on_host`: without the flags that the host's MXCSR holds */
+    bool on_host;   /* between x86_fpu_enter() and x86_fpu_leave() */
 } X86Fpu;
 
 #endif

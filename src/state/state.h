@@ -41,6 +41,7 @@ struct PtaStateDesc {
     bool (*validate)(const void *state, GError **error);
 };
 
+/* clang-format off */
 #define PTA_STATE_CHECKED_(s, f, ctype) \
     (sizeof(struct { _Static_assert(__builtin_types_compatible_p(__typeof__(((s *)0)->f), ctype), \
                                     "type of the field differs from the table"); int i_; }) * 0)
@@ -59,6 +60,7 @@ struct PtaStateDesc {
     { #f, PTA_STATE_STRUCT, offsetof(s, f), sizeof(((s *)0)->f), 1, (desc) }
 #define PTA_STATE_SUB_ARRAY(s, f, desc) \
     { #f, PTA_STATE_ARRAY, offsetof(s, f), sizeof(((s *)0)->f), G_N_ELEMENTS(((s *)0)->f), (desc) }
+/* clang-format on */
 
 /* {"version": 1, "fields": {…}}; new reference. */
 json_t *pta_state_save(const PtaStateDesc *desc, const void *state);

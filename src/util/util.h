@@ -85,9 +85,9 @@ void pta_main_call(PtaMainFn *fn, void *data);
 
 /* ---- numbers ---- */
 
-#define PTA_KIB UINT64_C(1024)
-#define PTA_MIB (UINT64_C(1024) * PTA_KIB)
-#define PTA_GIB (UINT64_C(1024) * PTA_MIB)
+#define PTA_KIB        UINT64_C(1024)
+#define PTA_MIB        (UINT64_C(1024) * PTA_KIB)
+#define PTA_GIB        (UINT64_C(1024) * PTA_MIB)
 
 #define PTA_PAGE_SHIFT 12
 #define PTA_PAGE_SIZE  UINT64_C(4096)
@@ -137,13 +137,13 @@ typedef struct PtaRatelimit {
 bool pta_ratelimit_ok(PtaRatelimit *limit, uint32_t *missed);
 
 /* The guest did something wrong: one g_info line, rate-limited per place. */
-#define PTA_GUEST_ERROR(...) \
-    do { \
-        static PtaRatelimit limit_; \
-        uint32_t missed_; \
-        if (pta_ratelimit_ok(&limit_, &missed_)) { \
+#define PTA_GUEST_ERROR(...)                                         \
+    do {                                                             \
+        static PtaRatelimit limit_;                                  \
+        uint32_t missed_;                                            \
+        if (pta_ratelimit_ok(&limit_, &missed_)) {                   \
             pta_guest_error_log(G_LOG_DOMAIN, missed_, __VA_ARGS__); \
-        } \
+        }                                                            \
     } while (0)
 void pta_guest_error_log(const char *domain, uint32_t missed, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
@@ -168,11 +168,11 @@ char *pta_trace_text(void);
 bool pta_trace_set(const char *text, GError **error);
 void pta_trace_emit(const char *category, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-#define PTA_TRACE(cat, ...) \
-    do { \
+#define PTA_TRACE(cat, ...)                                                           \
+    do {                                                                              \
         if (G_UNLIKELY(__atomic_load_n(&pta_trace_mask, __ATOMIC_RELAXED) & (cat))) { \
-            pta_trace_emit(#cat, __VA_ARGS__); \
-        } \
+            pta_trace_emit(#cat, __VA_ARGS__);                                        \
+        }                                                                             \
     } while (0)
 
 #endif

@@ -69,8 +69,7 @@ static int connect_client(const char *path)
     while (read_lines(fd) == 0) { /* the greeting */
     }
     send_all(fd, "{\"execute\": \"qmp_capabilities\"}\n");
-    while (read_lines(fd) == 0) {
-    }
+    while (read_lines(fd) == 0) {}
     return fd;
 }
 

@@ -69,7 +69,8 @@ static void feed(PtaSession *session, const char *bytes, size_t size, GString *a
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const char call[] = "\xff{\"jsonrpc\":\"2.0\",\"method\":\"nothing\",\"id\":\"the last\"}";
+    static const char call[] =
+        "\xff{\"jsonrpc\":\"2.0\",\"method\":\"nothing\",\"id\":\"the last\"}";
     const char *bytes = (const char *)data;
     pta_thread_init_main();
 

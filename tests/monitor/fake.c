@@ -56,7 +56,8 @@ static bool stop_it(PtaVm *vm, json_t *args, json_t **ret, GError **error)
 
 static bool emit(PtaVm *vm, json_t *args, json_t **ret, GError **error)
 {
-    for (json_int_t i = MIN(json_integer_value(json_object_get(args, "count")), 10000); i > 0; i--) {
+    for (json_int_t i = MIN(json_integer_value(json_object_get(args, "count")), 10000); i > 0;
+         i--) {
         pta_event_emit(sink_of(vm), "TICK", NULL);
     }
     *ret = json_object();

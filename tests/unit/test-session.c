@@ -122,10 +122,11 @@ static GString *unescape(const char *text)
 static char *expand(const char *line)
 {
     GString *text = g_string_new(line);
-    g_string_replace(text, "@GREETING@",
-                     "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 7}, "
-                     "\"package\": \"@PACKAGE@\"}, \"capabilities\": [\"oob\"]}}",
-                     0);
+    g_string_replace(
+        text, "@GREETING@",
+        "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 0, \"minor\": 2, \"major\": 7}, "
+        "\"package\": \"@PACKAGE@\"}, \"capabilities\": [\"oob\"]}}",
+        0);
     g_string_replace(text, "@PACKAGE@", PACKAGE_STRING, 0);
     return g_string_free(text, FALSE);
 }
