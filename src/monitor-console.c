@@ -425,6 +425,11 @@ static int read_byte(PtaConsole *c, wchar_t *wc)
     if (read(STDIN_FILENO, &byte, 1) <= 0) {
         return 0;
     }
+    /* A Ctrl-D that was typed while a command ran, with the terminal in its own mode: Linux keeps such
+     * an end of file as a NUL (n_tty.c, __DISABLED_CHAR). */
+    if (byte == '\0') {
+        byte = 'D' & 0x1f;
+    }
     size_t len = mbrtowc(wc, &byte, 1, &c->in_state);
     if (len == (size_t)-1) { /* not in the locale's encoding: dropped */
         memset(&c->in_state, 0, sizeof(c->in_state));
