@@ -114,12 +114,62 @@ HaltReason pta_qmp_halt_reason(PtaHaltKind kind)
         [PTA_HALT_DEBUG_BREAK] = HALT_REASON_DEBUG_BREAK,
         [PTA_HALT_SINGLE_STEP] = HALT_REASON_SINGLE_STEP,
         [PTA_HALT_HW_BREAKPOINT] = HALT_REASON_HW_BREAKPOINT,
+        [PTA_HALT_SW_BREAKPOINT] = HALT_REASON_SW_BREAKPOINT,
         [PTA_HALT_WATCHDOG] = HALT_REASON_WATCHDOG,
         [PTA_HALT_INTERNAL_ERROR] = HALT_REASON_INTERNAL_ERROR,
         [PTA_HALT_DEBUG_EXIT] = HALT_REASON_DEBUG_EXIT,
     };
     g_assert(kind < PTA_HALT_REPLAY_MTRRS); /* that one stays within the partition */
     return reasons[kind];
+}
+
+static void put_register(json_t *object, const char *name, uint64_t value)
+{
+    json_object_set_new(object, name, json_sprintf("0x%" G_GINT64_MODIFIER "x", value));
+}
+
+static json_t *halt_registers(const PtaX86Regs *r)
+{
+    static const char *const gprs[PTA_X86_N_GPRS] = {
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+        "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15",
+    };
+    static const char *const segments[PTA_X86_N_SEGS] = { "es", "cs", "ss", "ds", "fs", "gs" };
+    json_t *object = json_object();
+    for (unsigned i = 0; i < PTA_X86_N_GPRS; i++) {
+        put_register(object, gprs[i], r->gpr[i]);
+    }
+    put_register(object, "rip", r->rip);
+    put_register(object, "rflags", r->rflags);
+    for (unsigned i = 0; i < PTA_X86_N_SEGS; i++) {
+        put_register(object, segments[i], r->seg[i].selector);
+    }
+    put_register(object, "gdtr", r->gdtr.base);
+    put_register(object, "idtr", r->idtr.base);
+    put_register(object, "cr0", r->cr0);
+    put_register(object, "cr2", r->cr2);
+    put_register(object, "cr3", r->cr3);
+    put_register(object, "cr4", r->cr4);
+    put_register(object, "efer", r->efer);
+    return object;
+}
+
+static void put_instructions(HaltInfo *info, const PtaHaltReason *reason)
+{
+    info->n_instructions = reason->n_insns;
+    info->instructions = g_new0(HaltInstruction *, reason->n_insns);
+    for (unsigned i = 0; i < reason->n_insns; i++) {
+        const PtaX86DisasmLine *line = &reason->insns[i];
+        HaltInstruction *insn = info->instructions[i] = g_new0(HaltInstruction, 1);
+        GString *bytes = g_string_new(NULL);
+        for (unsigned k = 0; k < line->len; k++) {
+            g_string_append_printf(bytes, "%02x", line->bytes[k]);
+        }
+        insn->address = line->rip;
+        insn->bytes = g_string_free(bytes, FALSE);
+        insn->text = g_strdup(line->text);
+        insn->current = line->current;
+    }
 }
 
 bool qmp_query_halt(PtaVm *vm, HaltInfo **ret, GError **error)
@@ -138,6 +188,12 @@ bool qmp_query_halt(PtaVm *vm, HaltInfo **ret, GError **error)
     info->time->seconds = reason->time_us / G_USEC_PER_SEC;
     info->time->microseconds = reason->time_us % G_USEC_PER_SEC;
     info->description = *reason->text ? g_strdup(reason->text) : NULL;
+    if (reason->has_regs) {
+        info->registers = halt_registers(&reason->regs);
+    }
+    if (reason->n_insns > 0) {
+        put_instructions(info, reason);
+    }
     return true;
 }
 

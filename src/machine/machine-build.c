@@ -73,7 +73,7 @@ static bool boot_with_devices(PtaVm *vm, bool tables_only, GError **error)
         g_prefix_error(error, "$.boot: ");
         return false;
     }
-    return pta_partition_set_initial_state(vm->partition, bsp, error);
+    return pta_partition_set_initial_regs(vm->partition, PTA_VTL0, bsp, error);
 }
 
 bool pta_vm_load_kernel(PtaVm *vm, GError **error)
@@ -97,7 +97,9 @@ static void partition_unit_stop(void *opaque)
 static bool partition_unit_reset(void *opaque, GError **error)
 {
     PtaVm *vm = opaque;
-    pta_partition_reset(vm->partition);
+    if (!pta_partition_reset(vm->partition, error)) {
+        return false;
+    }
     if (vm->hyperv) {
         pta_hyperv_reset(vm->hyperv);
     }

@@ -46,6 +46,7 @@ typedef enum PtaExitReason {
     PTA_EXIT_HALT,        /* HLT with nothing to wake it, only if the back end cannot wait itself */
     PTA_EXIT_SHUTDOWN,    /* triple fault */
     PTA_EXIT_DEBUG,       /* single step, breakpoint: `debug` */
+    PTA_EXIT_CANCELLED, /* the back end gives the VP back: its thread is wanted for something else */
     PTA_EXIT_INTERNAL_ERROR, /* the back end cannot go on: `error` */
 } PtaExitReason;
 
@@ -143,8 +144,11 @@ typedef struct PtaBackendOps {
     void (*clock_start)(PtaBackend *be);
     void (*clock_stop)(PtaBackend *be);
     void (*clock_set)(PtaBackend *be, uint64_t ns); /* stopped */
-    /* Power-on reset of what is not per VP; no VP runs. */
-    void (*reset)(PtaBackend *be);
+    /* Power-on state of what is not per VP (clock, arbitration); no VP runs. VPs are reset by
+     * vp_set_state(). */
+    bool (*reset)(PtaBackend *be, GError **error);
+    /* The same for what belongs to VTL 0 alone: not the clock. NULL if there is nothing. */
+    bool (*scrub)(PtaBackend *be, GError **error);
 } PtaBackendOps;
 
 struct PtaBackend {

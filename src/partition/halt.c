@@ -23,6 +23,7 @@ static const char *const kind_names[PTA_N_HALTS] = {
     [PTA_HALT_DEBUG_BREAK] = "debug-break",
     [PTA_HALT_SINGLE_STEP] = "single-step",
     [PTA_HALT_HW_BREAKPOINT] = "hw-breakpoint",
+    [PTA_HALT_SW_BREAKPOINT] = "sw-breakpoint",
     [PTA_HALT_WATCHDOG] = "watchdog",
     [PTA_HALT_INTERNAL_ERROR] = "internal-error",
     [PTA_HALT_DEBUG_EXIT] = "debug-exit",
@@ -33,6 +34,17 @@ const char *pta_halt_kind_name(PtaHaltKind kind)
 {
     g_assert(kind < PTA_N_HALTS);
     return kind_names[kind];
+}
+
+bool pta_halt_kind_parse(const char *name, PtaHaltKind *kind)
+{
+    for (unsigned i = 0; i < PTA_N_HALTS; i++) {
+        if (g_str_equal(kind_names[i], name)) {
+            *kind = (PtaHaltKind)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 static gboolean source_dispatch(GSource *source, GSourceFunc callback, gpointer data)
@@ -124,4 +136,20 @@ void pta_halt_clear(PtaHalt *halt)
     g_assert(halt->count > g_queue_get_length(&halt->reasons)); /* too many halt clears */
     __atomic_store_n(&halt->count, halt->count - 1, __ATOMIC_SEQ_CST);
     g_mutex_unlock(&halt->lock);
+}
+
+void pta_halt_count(PtaHalt *halt)
+{
+    pta_assert_main();
+    g_mutex_lock(&halt->lock);
+    __atomic_store_n(&halt->count, halt->count + 1, __ATOMIC_SEQ_CST);
+    if (halt->wake) {
+        halt->wake(halt->wake_opaque);
+    }
+    g_mutex_unlock(&halt->lock);
+}
+
+unsigned pta_halt_outstanding(PtaHalt *halt)
+{
+    return __atomic_load_n(&halt->count, __ATOMIC_SEQ_CST);
 }

@@ -9,7 +9,7 @@
 #ifndef PTA_HALT_H
 #define PTA_HALT_H
 
-#include "src/partition/x86-state.h"
+#include "src/partition/x86-disasm.h"
 #include "src/util/util.h"
 
 typedef enum PtaHaltKind {
@@ -20,7 +20,8 @@ typedef enum PtaHaltKind {
     PTA_HALT_PANIC, /* the guest said so (Hyper-V crash registers, panic device) */
     PTA_HALT_DEBUG_BREAK,
     PTA_HALT_SINGLE_STEP,
-    PTA_HALT_HW_BREAKPOINT,
+    PTA_HALT_HW_BREAKPOINT, /* an execution breakpoint or watchpoint of the debugger's */
+    PTA_HALT_SW_BREAKPOINT, /* INT3, with a debugger that asked for them */
     PTA_HALT_WATCHDOG,
     PTA_HALT_INTERNAL_ERROR, /* the back end cannot go on */
     PTA_HALT_DEBUG_EXIT,     /* a test guest ends the process with `code` */
@@ -29,6 +30,12 @@ typedef enum PtaHaltKind {
 } PtaHaltKind;
 
 const char *pta_halt_kind_name(PtaHaltKind kind); /* "triple-fault" */
+/* False if it is none of the names. */
+bool pta_halt_kind_parse(const char *name, PtaHaltKind *kind);
+
+/* How much of the code around a triple fault is kept. */
+#define PTA_HALT_INSNS_BEFORE 4
+#define PTA_HALT_INSNS_AFTER  3
 
 typedef struct PtaHaltReason {
     PtaHaltKind kind;
@@ -37,8 +44,13 @@ typedef struct PtaHaltReason {
     uint32_t code; /* DEBUG_EXIT: exit status; PANIC: reason bits */
     bool has_regs;
     PtaX86Regs regs; /* of `vp`, if has_regs */
+    uint64_t dr6;    /* SINGLE_STEP, HW_BREAKPOINT: which condition (SDM vol. 3, 17.2.3) */
     char text[192];  /* for people: the decoded instruction, the back end's error */
     int64_t time_us; /* wall clock, when it happened */
+    /* TRIPLE_FAULT: what stands around regs.rip; empty if that cannot be read. Filled in when the
+     * halt is taken. */
+    PtaX86DisasmLine insns[PTA_HALT_INSNS_BEFORE + 1 + PTA_HALT_INSNS_AFTER];
+    unsigned n_insns;
 } PtaHaltReason;
 
 typedef struct PtaHalt PtaHalt;
@@ -64,5 +76,10 @@ PtaHaltReason *pta_halt_take(PtaHalt *halt);
 
 /* MAIN. Lets one halt go; more clears than halts are our bug. */
 void pta_halt_clear(PtaHalt *halt);
+
+/* MAIN. Counts a halt that has been taken already: a saved one, restored. */
+void pta_halt_count(PtaHalt *halt);
+/* Halts that were counted and not cleared. Any thread. */
+unsigned pta_halt_outstanding(PtaHalt *halt);
 
 #endif

@@ -4,12 +4,20 @@ libpartita_a_SOURCES += \
 	src/partition/backends.c \
 	src/partition/halt.c \
 	src/partition/halt.h \
+	src/partition/partition-debug.c \
+	src/partition/partition-private.h \
+	src/partition/partition-state.c \
 	src/partition/partition.c \
 	src/partition/partition.h \
+	src/partition/vp-set-state.c \
 	src/partition/vp-set.c \
 	src/partition/vp-set.h \
 	src/partition/x86-cpuid.c \
 	src/partition/x86-cpuid.h \
+	src/partition/x86-disasm.c \
+	src/partition/x86-disasm.h \
+	src/partition/x86-state-table.c \
+	src/partition/x86-state-table.h \
 	src/partition/x86-state.c \
 	src/partition/x86-state.h \
 	src/partition/x86-walk.c \
@@ -22,10 +30,24 @@ tests_unit_test_cpuid_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_cpuid_LDADD = $(unit_libs)
 TESTS += tests/unit/test-cpuid
 
+partition_fixture = tests/lib/cmocka-all.h tests/lib/fake-backend.c tests/lib/fake-backend.h \
+	tests/lib/partition-fixture.c tests/lib/partition-fixture.h
+
 check_PROGRAMS += tests/unit/test-partition
-tests_unit_test_partition_SOURCES = tests/unit/test-partition.c tests/lib/cmocka-all.h \
-	tests/lib/fake-backend.c tests/lib/fake-backend.h
+tests_unit_test_partition_SOURCES = tests/unit/test-partition.c $(partition_fixture)
 tests_unit_test_partition_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_partition_LDADD = $(unit_libs)
 TESTS += tests/unit/test-partition
+
+check_PROGRAMS += tests/unit/test-partition-state
+tests_unit_test_partition_state_SOURCES = tests/unit/test-partition-state.c $(partition_fixture)
+tests_unit_test_partition_state_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_partition_state_LDADD = $(unit_libs)
+TESTS += tests/unit/test-partition-state
+
+check_PROGRAMS += tests/unit/test-vp-set
+tests_unit_test_vp_set_SOURCES = tests/unit/test-vp-set.c $(partition_fixture)
+tests_unit_test_vp_set_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_vp_set_LDADD = $(unit_libs)
+TESTS += tests/unit/test-vp-set
 endif

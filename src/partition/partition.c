@@ -1,30 +1,17 @@
-/* The partition unit. Main thread. */
+/* The partition unit: life, running, halts. Main thread. Registers and saved state are in
+ * partition-state.c, the debugger's part is in partition-debug.c. */
 #include "config.h"
 
 #define G_LOG_DOMAIN "partition"
 
-#include "src/partition/partition.h"
-#include "src/partition/x86-walk.h"
+#include "src/partition/partition-private.h"
 
-#include <Zydis/Zydis.h>
 #include <inttypes.h>
-#include <string.h>
 
-struct PtaPartition {
-    PtaPartitionParams params;
-    PtaCpuidTable cpuid;
-    PtaBackend *be;
-    PtaHalt *halt;
-    PtaVpSet *vps;
-    size_t n_mapped; /* RAM ranges mapped */
-    bool started;
-    unsigned stop_count;        /* stop guards held */
-    bool needs_reset;           /* VPs ran since registers were set */
-    PtaHaltReason *halt_reason; /* outstanding and reported */
-    PtaX86State *initial;       /* what the last boot began with */
-};
-
-static void take_halts(void *data);
+static void on_halts(void *data)
+{
+    partition_take_halts(data);
+}
 
 static void host_wrote(void *opaque, uint64_t gpa, uint64_t len)
 {
@@ -45,12 +32,9 @@ static bool map_ram(PtaPartition *p, GError **error)
     return true;
 }
 
-PtaPartition *pta_partition_new(const PtaPartitionParams *params, GError **error)
+static bool make_backend(PtaPartition *p, GError **error)
 {
-    pta_assert_main();
-    PtaPartition *p = g_new0(PtaPartition, 1);
-    p->params = *params;
-    p->halt = pta_halt_new(take_halts, p);
+    const PtaPartitionParams *params = &p->params;
     const PtaBackendOps *ops = params->backend;
     PtaCpuidParams cpuid = {
         .model = params->cpu_model,
@@ -61,8 +45,7 @@ PtaPartition *pta_partition_new(const PtaPartitionParams *params, GError **error
         .supported = ops->cpu_features(),
     };
     if (!pta_cpuid_build(&p->cpuid, &cpuid, error)) {
-        pta_partition_free(p);
-        return NULL;
+        return false;
     }
     PtaBackendParams be_params = {
         .n_vps = params->n_vps,
@@ -70,12 +53,25 @@ PtaPartition *pta_partition_new(const PtaPartitionParams *params, GError **error
         .platform = params->platform,
     };
     p->be = ops->create(&be_params, error);
-    if (!p->be || !map_ram(p, error)) {
-        pta_partition_free(p);
-        return NULL;
-    }
-    p->vps = pta_vp_set_new(p->be, params->n_vps, p->halt, error);
-    if (!p->vps) {
+    return p->be && map_ram(p, error);
+}
+
+static bool make_vps(PtaPartition *p, GError **error)
+{
+    p->vps = pta_vp_set_new(p->be, p->params.n_vps, p->halt, error);
+    return p->vps && (p->params.no_threads || pta_vp_set_spawn(p->vps, error));
+}
+
+PtaPartition *pta_partition_new(const PtaPartitionParams *params, GError **error)
+{
+    pta_assert_main();
+    PtaPartition *p = g_new0(PtaPartition, 1);
+    p->params = *params;
+    p->halt = pta_halt_new(on_halts, p);
+    p->link = g_atomic_rc_box_new0(PtaPartitionLink);
+    p->link->p = p;
+    p->initial_pages = g_array_new(FALSE, FALSE, sizeof(PtaInitialPages));
+    if (!make_backend(p, error) || !make_vps(p, error)) {
         pta_partition_free(p);
         return NULL;
     }
@@ -91,6 +87,8 @@ void pta_partition_free(PtaPartition *p)
     if (!p) {
         return;
     }
+    p->link->p = NULL;
+    g_atomic_rc_box_release(p->link);
     pta_vp_set_free(p->vps);
     if (p->be) {
         pta_memory_set_write_observer(p->params.memory, NULL, NULL);
@@ -101,6 +99,7 @@ void pta_partition_free(PtaPartition *p)
         p->be->ops->destroy(p->be);
     }
     pta_halt_free(p->halt);
+    g_array_free(p->initial_pages, TRUE);
     g_free(p->halt_reason);
     g_free(p->initial);
     g_free(p);
@@ -108,7 +107,7 @@ void pta_partition_free(PtaPartition *p)
 
 /* ---- running ---- */
 
-static void start_vps(PtaPartition *p)
+void partition_start_vps(PtaPartition *p)
 {
     if (!p->started || p->halt_reason || p->stop_count > 0) {
         return;
@@ -120,7 +119,7 @@ static void start_vps(PtaPartition *p)
     pta_vp_set_start(p->vps);
 }
 
-static void stop_vps(PtaPartition *p)
+void partition_stop_vps(PtaPartition *p)
 {
     if (!pta_vp_set_started(p->vps)) {
         return;
@@ -129,61 +128,140 @@ static void stop_vps(PtaPartition *p)
     p->be->ops->clock_stop(p->be);
 }
 
+void pta_partition_start(PtaPartition *p)
+{
+    pta_assert_main();
+    p->started = true;
+    partition_start_vps(p);
+}
+
+void pta_partition_stop(PtaPartition *p)
+{
+    pta_assert_main();
+    partition_stop_vps(p);
+    p->started = false;
+    partition_take_halts(p);
+}
+
+bool pta_partition_started(const PtaPartition *p)
+{
+    return p->started;
+}
+
+bool pta_partition_running(const PtaPartition *p)
+{
+    return pta_vp_set_started(p->vps);
+}
+
+/* ---- stop guards ---- */
+
+struct PtaStopGuard {
+    PtaPartitionLink *link;
+};
+
+PtaStopGuard *pta_partition_stop_vps(PtaPartition *p)
+{
+    pta_assert_main();
+    partition_stop_vps(p);
+    p->stop_count++;
+    PtaStopGuard *guard = g_new(PtaStopGuard, 1);
+    guard->link = g_atomic_rc_box_acquire(p->link);
+    return guard;
+}
+
+static void release_guard(void *data)
+{
+    PtaStopGuard *guard = data;
+    PtaPartition *p = guard->link->p;
+    if (p) {
+        g_assert(p->stop_count > 0);
+        p->stop_count--;
+        partition_start_vps(p);
+    }
+    g_atomic_rc_box_release(guard->link);
+    g_free(guard);
+}
+
+void pta_stop_guard_free(PtaStopGuard *guard)
+{
+    if (!guard) {
+        return;
+    }
+    if (pta_in_main()) {
+        release_guard(guard);
+    } else {
+        pta_main_call(release_guard, guard);
+    }
+}
+
+unsigned pta_partition_stop_count(const PtaPartition *p)
+{
+    return p->stop_count;
+}
+
 /* ---- halts ---- */
 
-/* What stands around RIP, for the log: the guest's own words on why it died. */
-static void describe_triple_fault(PtaPartition *p, PtaHaltReason *reason)
+void partition_describe_halt(PtaPartition *p, PtaHaltReason *reason)
 {
     const PtaX86Regs *r = &reason->regs;
-    uint8_t code[15];
-    char insn[96] = "?";
-    size_t n = pta_x86_read_linear(p->params.memory, r, r->seg[PTA_X86_CS].base + r->rip, code,
-                                   sizeof(code));
-    if (n > 0) {
-        bool long_mode = r->efer & (1u << 10) && r->seg[PTA_X86_CS].attrs & (1u << 13);
-        bool big = r->seg[PTA_X86_CS].attrs & (1u << 14);
-        ZydisDisassembledInstruction d;
-        if (ZYAN_SUCCESS(ZydisDisassembleIntel(
-                long_mode ? ZYDIS_MACHINE_MODE_LONG_64
-                          : (big ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16),
-                r->rip, code, n, &d))) {
-            g_strlcpy(insn, d.text, sizeof(insn));
+    const char *text = "not readable";
+    reason->n_insns = pta_x86_disassemble_around(p->params.memory, r, PTA_HALT_INSNS_BEFORE,
+                                                 PTA_HALT_INSNS_AFTER, reason->insns);
+    for (unsigned i = 0; i < reason->n_insns; i++) {
+        if (reason->insns[i].current) {
+            text = reason->insns[i].text;
         }
     }
     g_snprintf(reason->text, sizeof(reason->text),
                "triple fault at rip 0x%" PRIx64 ": %s (cr0 0x%" PRIx64 " cr2 0x%" PRIx64
                " cr3 0x%" PRIx64 " rsp 0x%" PRIx64 ")",
-               r->rip, insn, r->cr0, r->cr2, r->cr3, r->gpr[PTA_X86_RSP]);
+               r->rip, text, r->cr0, r->cr2, r->cr3, r->gpr[PTA_X86_RSP]);
+}
+
+/* The guest's own words on why it died: registers, and the code that it was in. */
+static void log_triple_fault(const PtaHaltReason *reason)
+{
+    static const char *const names[PTA_X86_N_GPRS] = {
+        "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+        "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15",
+    };
+    const PtaX86Regs *r = &reason->regs;
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (unsigned i = 0; i < PTA_X86_N_GPRS; i++) {
+        g_string_append_printf(text, "%s%s 0x%" PRIx64, i % 4 ? "  " : "\n  ", names[i], r->gpr[i]);
+    }
+    g_string_append_printf(text,
+                           "\n  rflags 0x%" PRIx64 "  efer 0x%" PRIx64 "  cr4 0x%" PRIx64
+                           "  cs 0x%x  ss 0x%x  gdtr 0x%" PRIx64 "  idtr 0x%" PRIx64,
+                           r->rflags, r->efer, r->cr4, r->seg[PTA_X86_CS].selector,
+                           r->seg[PTA_X86_SS].selector, r->gdtr.base, r->idtr.base);
+    for (unsigned i = 0; i < reason->n_insns; i++) {
+        const PtaX86DisasmLine *line = &reason->insns[i];
+        g_string_append_printf(text, "\n  %s 0x%" PRIx64 ": %s", line->current ? "=>" : "  ",
+                               line->rip, line->text);
+    }
+    g_message("vp%u: %s%s", reason->vp, reason->text, text->str);
 }
 
 static void replay_mtrrs(PtaPartition *p)
 {
+    g_autoptr(GError) error = NULL;
     if (!p->initial) {
         g_warning("partition: no initial mtrrs to replay");
-        return;
-    }
-    g_autofree PtaX86State *state = g_new(PtaX86State, 1);
-    for (unsigned i = 0; i < pta_vp_set_size(p->vps); i++) {
-        PtaBackendVp *vp = pta_vp_set_get(p->vps, i);
-        g_autoptr(GError) error = NULL;
-        p->be->ops->vp_get_state(vp, state);
-        state->msrs.mtrrs = p->initial->msrs.mtrrs;
-        state->msrs.pat = p->initial->msrs.pat;
-        if (!p->be->ops->vp_set_state(vp, state, &error)) {
-            g_warning("partition: failed to replay mtrrs, guest may see inconsistent results: %s",
-                      error->message);
-        }
+    } else if (!pta_vp_set_set_initial_regs(p->vps, p->initial, PTA_VP_REGISTERS_MTRRS, &error)) {
+        g_warning("partition: failed to replay mtrrs, guest may see inconsistent results: %s",
+                  error->message);
     }
 }
 
 static void handle_halt(PtaPartition *p, PtaHaltReason *reason)
 {
-    stop_vps(p);
+    partition_stop_vps(p);
     if (reason->kind == PTA_HALT_REPLAY_MTRRS) {
         replay_mtrrs(p);
         pta_halt_clear(p->halt);
         g_free(reason);
-        start_vps(p);
+        partition_start_vps(p);
         return;
     }
     if (p->halt_reason) {
@@ -193,17 +271,19 @@ static void handle_halt(PtaPartition *p, PtaHaltReason *reason)
         return;
     }
     if (reason->kind == PTA_HALT_TRIPLE_FAULT && reason->has_regs) {
-        describe_triple_fault(p, reason);
+        partition_describe_halt(p, reason);
+        log_triple_fault(reason);
     }
     p->halt_reason = reason;
     g_info("halt: %s%s%s", pta_halt_kind_name(reason->kind), reason->text[0] ? ": " : "",
            reason->text);
-    p->params.on_halt(p->params.opaque, reason);
+    if (!partition_report_to_debugger(p, reason)) {
+        p->params.on_halt(p->params.opaque, reason);
+    }
 }
 
-static void take_halts(void *data)
+void partition_take_halts(PtaPartition *p)
 {
-    PtaPartition *p = data;
     PtaHaltReason *reason;
     while ((reason = pta_halt_take(p->halt))) {
         handle_halt(p, reason);
@@ -220,13 +300,19 @@ const PtaHaltReason *pta_partition_halt_reason(const PtaPartition *p)
     return p->halt_reason;
 }
 
-static bool forget_halt(PtaPartition *p)
+bool partition_forget_halt(PtaPartition *p)
 {
     if (!p->halt_reason) {
         return false;
     }
     g_clear_pointer(&p->halt_reason, g_free);
     pta_halt_clear(p->halt);
+    if (p->debug.reported) {
+        p->debug.reported = false;
+        if (p->params.on_debug) {
+            p->params.on_debug(p->params.opaque, false);
+        }
+    }
     return true;
 }
 
@@ -234,116 +320,14 @@ bool pta_partition_clear_halt(PtaPartition *p)
 {
     pta_assert_main();
     g_assert(!p->halt_reason || !pta_vp_set_started(p->vps));
-    bool had = forget_halt(p);
+    bool had = partition_forget_halt(p);
     if (had) {
-        start_vps(p);
+        partition_start_vps(p);
     }
     return had;
 }
 
-/* ---- the unit ---- */
-
-void pta_partition_start(PtaPartition *p)
-{
-    pta_assert_main();
-    p->started = true;
-    start_vps(p);
-}
-
-void pta_partition_stop(PtaPartition *p)
-{
-    pta_assert_main();
-    stop_vps(p);
-    p->started = false;
-    take_halts(p);
-}
-
-bool pta_partition_started(const PtaPartition *p)
-{
-    return p->started;
-}
-
-bool pta_partition_running(const PtaPartition *p)
-{
-    return pta_vp_set_started(p->vps);
-}
-
-void pta_partition_reset(PtaPartition *p)
-{
-    pta_assert_main();
-    g_assert(!pta_vp_set_started(p->vps));
-    p->be->ops->reset(p->be);
-    forget_halt(p);
-    p->needs_reset = false;
-}
-
-void pta_partition_hold(PtaPartition *p)
-{
-    pta_assert_main();
-    stop_vps(p);
-    p->stop_count++;
-}
-
-void pta_partition_release(PtaPartition *p)
-{
-    pta_assert_main();
-    g_assert(p->stop_count > 0);
-    p->stop_count--;
-    start_vps(p);
-}
-
-unsigned pta_partition_stop_count(const PtaPartition *p)
-{
-    return p->stop_count;
-}
-
-/* ---- VPs ---- */
-
-bool pta_partition_set_initial_state(PtaPartition *p, const PtaX86State *bsp, GError **error)
-{
-    pta_assert_main();
-    g_assert(!pta_vp_set_started(p->vps));
-    if (p->needs_reset) {
-        p->be->ops->reset(p->be); /* scrub: what an earlier run left must not show */
-        p->needs_reset = false;
-    }
-    g_autofree PtaX86State *state = g_new(PtaX86State, 1);
-    for (unsigned i = 0; i < pta_vp_set_size(p->vps); i++) {
-        PtaBackendVp *vp = pta_vp_set_get(p->vps, i);
-        p->be->ops->vp_get_state(vp, state);
-        if (i == 0) {
-            PtaX86Lapic lapic = state->lapic;
-            *state = *bsp;
-            state->lapic = lapic;
-        }
-        state->msrs.mtrrs = bsp->msrs.mtrrs;
-        state->msrs.pat = bsp->msrs.pat;
-        if (!p->be->ops->vp_set_state(vp, state, error)) {
-            g_prefix_error(error, "failed to set registers: vp%u: ", i);
-            return false;
-        }
-    }
-    g_free(p->initial);
-    p->initial = g_memdup2(bsp, sizeof(*bsp));
-    return true;
-}
-
-static void get_state(PtaBackendVp *vp, void *data)
-{
-    vp->be->ops->vp_get_state(vp, data);
-}
-
-void pta_partition_get_vp_state(PtaPartition *p, unsigned vp, PtaX86State *state)
-{
-    pta_vp_set_call(p->vps, vp, get_state, state);
-}
-
-bool pta_partition_set_vp_state(PtaPartition *p, unsigned vp, const PtaX86State *state,
-                                GError **error)
-{
-    g_assert(!pta_vp_set_started(p->vps));
-    return p->be->ops->vp_set_state(pta_vp_set_get(p->vps, vp), state, error);
-}
+/* ---- what others may see ---- */
 
 void pta_partition_nmi(PtaPartition *p, unsigned vp)
 {

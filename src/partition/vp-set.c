@@ -1,5 +1,5 @@
-/* VP threads. One lock for the set: everything under it is short, and VPs take it only outside guest
- * code. */
+/* VPs and their runners. One lock for the set: everything under it is short, and VPs take it only
+ * outside guest code. What VPs are asked for their state is in vp-set-state.c. */
 #include "config.h"
 
 #include "src/partition/vp-set.h"
@@ -7,52 +7,66 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* A request to a VP, in its mailbox. */
 typedef struct Call {
+    struct Call *next;
     PtaVpFn *fn;
     void *data;
-    bool done; /* LOCKED */
+    PtaMainFn *done; /* NULL: the caller waits, and owns this */
+    bool finished;   /* LOCKED */
 } Call;
 
-typedef struct Vp {
+struct PtaVpRunner {
     PtaVpSet *set;       /* CONST */
     PtaBackendVp *be_vp; /* CONST */
-    GThread *thread;     /* CONST */
-    int thread_id;       /* LOCKED; 0 until the thread runs */
+    GThread *thread;     /* MAIN: made by spawn() */
+    GCond wake;          /* for the thread that runs it: something of this VP changed */
     PtaVpState state;    /* LOCKED */
-    Call *call;          /* LOCKED */
-} Vp;
+    int thread_id;       /* LOCKED; 0 while no thread runs it */
+    bool bound;          /* LOCKED: a thread is in run(), or another one does a call for it */
+    bool in_guest;       /* LOCKED: in the back end's vp_run() */
+    bool cancel;         /* LOCKED */
+    bool suspended;      /* LOCKED */
+    Call *first, *last;  /* LOCKED: the mailbox */
+};
 
 struct PtaVpSet {
     PtaBackend *be; /* CONST */
     PtaHalt *halt;  /* CONST */
     unsigned n;     /* CONST */
     GMutex lock;
-    GCond changed; /* anything LOCKED changed */
+    GCond changed; /* for those who wait for VPs: a state, a binding or a call changed */
     bool run;      /* LOCKED: VPs may enter guest code; MAIN alone writes */
     bool teardown; /* LOCKED */
-    Vp vps[PTA_MAX_VPS];
+    PtaVpRunner vps[PTA_MAX_VPS];
 };
 
 const char *pta_vp_state_name(PtaVpState state)
 {
-    static const char *const names[] = { "stopped", "running", "halted" };
+    static const char *const names[] = { "stopped", "running", "halted", "suspended" };
     return names[state];
 }
 
+/* ---- in the VP's thread ---- */
+
 /* From the VP's own thread, so that the halt holds before any other VP runs further. */
-static void report_exit(Vp *vp, const PtaExit *exit)
+static void report_exit(PtaVpRunner *vp, const PtaExit *exit)
 {
     PtaHaltReason reason = { .has_vp = true, .vp = vp->be_vp->index };
     switch (exit->reason) {
     case PTA_EXIT_INTERRUPTED:
     case PTA_EXIT_HALT:
+    case PTA_EXIT_CANCELLED:
         return;
     case PTA_EXIT_SHUTDOWN:
         reason.kind = PTA_HALT_TRIPLE_FAULT;
         g_strlcpy(reason.text, "triple fault", sizeof(reason.text));
         break;
     case PTA_EXIT_DEBUG:
-        reason.kind = exit->debug.dr6 & (1u << 14) ? PTA_HALT_SINGLE_STEP : PTA_HALT_HW_BREAKPOINT;
+        reason.kind = exit->debug.vector == 3            ? PTA_HALT_SW_BREAKPOINT
+                      : exit->debug.dr6 & PTA_X86_DR6_BS ? PTA_HALT_SINGLE_STEP
+                                                         : PTA_HALT_HW_BREAKPOINT;
+        reason.dr6 = exit->debug.dr6;
         break;
     case PTA_EXIT_INTERNAL_ERROR:
         reason.kind = PTA_HALT_INTERNAL_ERROR;
@@ -67,7 +81,7 @@ static void report_exit(Vp *vp, const PtaExit *exit)
     pta_halt(vp->set->halt, &reason);
 }
 
-static void set_state_locked(Vp *vp, PtaVpState state)
+static void set_state_locked(PtaVpRunner *vp, PtaVpState state)
 {
     if (vp->state != state) {
         vp->state = state;
@@ -75,55 +89,132 @@ static void set_state_locked(Vp *vp, PtaVpState state)
     }
 }
 
-static void *vp_thread(void *data)
+static void finish_call_locked(PtaVpSet *set, Call *call)
 {
-    Vp *vp = data;
-    PtaVpSet *set = vp->set;
-    const PtaBackendOps *ops = set->be->ops;
-    g_mutex_lock(&set->lock);
-    vp->thread_id = (int)syscall(SYS_gettid);
-    g_cond_broadcast(&set->changed);
-    while (!set->teardown) {
-        if (vp->call) {
-            Call *call = vp->call;
-            vp->call = NULL;
-            g_mutex_unlock(&set->lock);
-            call->fn(vp->be_vp, call->data);
-            g_mutex_lock(&set->lock);
-            call->done = true;
-            g_cond_broadcast(&set->changed);
-        } else if (!set->run) {
-            set_state_locked(vp, PTA_VP_STOPPED);
-            g_cond_wait(&set->changed, &set->lock);
-        } else if (pta_halt_pending(set->halt)) {
-            set_state_locked(vp, PTA_VP_HALTED);
-            g_cond_wait(&set->changed, &set->lock);
-        } else {
-            set_state_locked(vp, PTA_VP_RUNNING);
-            g_mutex_unlock(&set->lock);
-            PtaExit exit = { .reason = PTA_EXIT_INTERRUPTED };
-            ops->vp_run(vp->be_vp, &exit);
-            report_exit(vp, &exit);
-            g_mutex_lock(&set->lock);
-        }
+    if (call->done) {
+        pta_main_call(call->done, call->data);
+        g_free(call);
+    } else {
+        call->finished = true;
+        g_cond_broadcast(&set->changed);
     }
-    set_state_locked(vp, PTA_VP_STOPPED);
-    g_mutex_unlock(&set->lock);
-    return NULL;
 }
 
-static void kick_all(PtaVpSet *set)
+/* Does what is in the mailbox, in the thread that the VP is bound to. The lock is given up meanwhile. */
+static void serve_calls_locked(PtaVpRunner *vp)
 {
+    PtaVpSet *set = vp->set;
+    while (vp->first) {
+        Call *call = vp->first;
+        vp->first = call->next;
+        g_mutex_unlock(&set->lock);
+        call->fn(vp->be_vp, call->data);
+        g_mutex_lock(&set->lock);
+        finish_call_locked(set, call);
+    }
+}
+
+static void bind_locked(PtaVpRunner *vp)
+{
+    while (vp->bound) { /* by a thread that does a call for it */
+        g_assert(vp->thread_id == 0);
+        g_cond_wait(&vp->set->changed, &vp->set->lock);
+    }
+    vp->bound = true;
+    vp->thread_id = (int)syscall(SYS_gettid);
+    g_cond_broadcast(&vp->set->changed);
+}
+
+static void unbind_locked(PtaVpRunner *vp)
+{
+    vp->bound = false;
+    vp->thread_id = 0;
+    g_cond_broadcast(&vp->set->changed);
+}
+
+static PtaExitReason enter_guest_locked(PtaVpRunner *vp)
+{
+    PtaVpSet *set = vp->set;
+    set_state_locked(vp, PTA_VP_RUNNING);
+    vp->in_guest = true;
+    g_mutex_unlock(&set->lock);
+    PtaExit exit = { .reason = PTA_EXIT_INTERRUPTED };
+    set->be->ops->vp_run(vp->be_vp, &exit);
+    report_exit(vp, &exit);
+    g_mutex_lock(&set->lock);
+    vp->in_guest = false;
+    g_cond_broadcast(&set->changed);
+    return exit.reason;
+}
+
+PtaVpRunEnd pta_vp_runner_run(PtaVpRunner *vp)
+{
+    PtaVpSet *set = vp->set;
+    g_assert(!pta_in_main());
+    g_mutex_lock(&set->lock);
+    bind_locked(vp);
+    PtaVpRunEnd end;
+    for (bool returned = false;;) {
+        if (vp->first) {
+            serve_calls_locked(vp);
+        } else if (set->teardown) {
+            set_state_locked(vp, PTA_VP_STOPPED);
+            end = PTA_VP_RUN_TEARDOWN;
+            break;
+        } else if (!set->run && vp->state != PTA_VP_STOPPED) {
+            set_state_locked(vp, PTA_VP_STOPPED);
+        } else if (vp->cancel || returned) {
+            end = vp->cancel ? PTA_VP_RUN_CANCELLED : PTA_VP_RUN_RETURNED;
+            vp->cancel = false;
+            break;
+        } else if (!set->run) {
+            g_cond_wait(&vp->wake, &set->lock);
+        } else if (pta_halt_pending(set->halt)) {
+            set_state_locked(vp, PTA_VP_HALTED);
+            g_cond_wait(&vp->wake, &set->lock);
+        } else if (vp->suspended) {
+            set_state_locked(vp, PTA_VP_SUSPENDED);
+            g_cond_wait(&vp->wake, &set->lock);
+        } else {
+            returned = enter_guest_locked(vp) == PTA_EXIT_CANCELLED;
+        }
+    }
+    unbind_locked(vp);
+    g_mutex_unlock(&set->lock);
+    return end;
+}
+
+/* ---- from outside ---- */
+
+/* Makes it look at its mailbox and flags. A kick is never lost: run() under way or about to start
+ * comes back. */
+static void nudge_locked(PtaVpRunner *vp)
+{
+    g_cond_signal(&vp->wake);
+    if (vp->in_guest) {
+        vp->set->be->ops->vp_kick(vp->be_vp);
+    }
+}
+
+/* Any thread, under the halt's lock: the set's own must not be taken here, for a VP holds that one
+ * when it asks for the halt. So all are kicked, in guest code or not. */
+static void on_halt(void *opaque)
+{
+    PtaVpSet *set = opaque;
     for (unsigned i = 0; i < set->n; i++) {
         set->be->ops->vp_kick(set->vps[i].be_vp);
     }
 }
 
-/* A kick is never lost: run() under way or about to start comes back, and then sees the counter. */
-static void on_halt(void *opaque)
+void pta_vp_runner_cancel(PtaVpRunner *vp)
 {
-    kick_all(opaque);
+    g_mutex_lock(&vp->set->lock);
+    vp->cancel = true;
+    nudge_locked(vp);
+    g_mutex_unlock(&vp->set->lock);
 }
+
+/* ---- life ---- */
 
 PtaVpSet *pta_vp_set_new(PtaBackend *be, unsigned n_vps, PtaHalt *halt, GError **error)
 {
@@ -135,31 +226,50 @@ PtaVpSet *pta_vp_set_new(PtaBackend *be, unsigned n_vps, PtaHalt *halt, GError *
     set->be = be;
     set->halt = halt;
     for (; set->n < n_vps; set->n++) {
-        Vp *vp = &set->vps[set->n];
-        vp->set = set;
+        PtaVpRunner *vp = &set->vps[set->n];
         vp->be_vp = be->ops->vp_create(be, set->n, error);
         if (!vp->be_vp) {
             pta_vp_set_free(set);
             return NULL;
         }
+        vp->set = set;
+        g_cond_init(&vp->wake);
     }
-    for (unsigned i = 0; i < n_vps; i++) {
-        g_autofree char *name = g_strdup_printf("vp%u", i);
-        set->vps[i].thread = g_thread_try_new(name, vp_thread, &set->vps[i], error);
-        if (!set->vps[i].thread) {
-            pta_vp_set_free(set);
-            return NULL;
-        }
-    }
-    g_mutex_lock(&set->lock);
-    for (unsigned i = 0; i < n_vps; i++) {
-        while (set->vps[i].thread_id == 0) {
-            g_cond_wait(&set->changed, &set->lock);
-        }
-    }
-    g_mutex_unlock(&set->lock);
     pta_halt_set_waker(halt, on_halt, set);
     return set;
+}
+
+static void *vp_thread(void *data)
+{
+    PtaVpRunner *vp = data;
+    /* A cancellation asks for the thread of a runner; this one has no other use for its own. */
+    while (pta_vp_runner_run(vp) != PTA_VP_RUN_TEARDOWN) {}
+    return NULL;
+}
+
+bool pta_vp_set_spawn(PtaVpSet *set, GError **error)
+{
+    pta_assert_main();
+    for (unsigned i = 0; i < set->n; i++) {
+        PtaVpRunner *vp = &set->vps[i];
+        g_mutex_lock(&set->lock);
+        bool bound = vp->bound;
+        g_mutex_unlock(&set->lock);
+        if (bound || vp->thread) {
+            continue;
+        }
+        g_autofree char *name = g_strdup_printf("vp%u", i);
+        vp->thread = g_thread_try_new(name, vp_thread, vp, error);
+        if (!vp->thread) {
+            return false;
+        }
+        g_mutex_lock(&set->lock);
+        while (!vp->bound) {
+            g_cond_wait(&set->changed, &set->lock);
+        }
+        g_mutex_unlock(&set->lock);
+    }
+    return true;
 }
 
 void pta_vp_set_free(PtaVpSet *set)
@@ -171,16 +281,22 @@ void pta_vp_set_free(PtaVpSet *set)
     pta_halt_set_waker(set->halt, NULL, NULL);
     g_mutex_lock(&set->lock);
     set->teardown = true;
-    g_cond_broadcast(&set->changed);
+    for (unsigned i = 0; i < set->n; i++) {
+        nudge_locked(&set->vps[i]);
+    }
+    for (unsigned i = 0; i < set->n; i++) {
+        while (set->vps[i].bound) {
+            g_cond_wait(&set->changed, &set->lock);
+        }
+    }
     g_mutex_unlock(&set->lock);
-    kick_all(set);
     for (unsigned i = 0; i < set->n; i++) {
         if (set->vps[i].thread) {
             g_thread_join(set->vps[i].thread);
         }
-    }
-    for (unsigned i = 0; i < set->n; i++) {
+        g_assert(!set->vps[i].first);
         set->be->ops->vp_destroy(set->vps[i].be_vp);
+        g_cond_clear(&set->vps[i].wake);
     }
     g_cond_clear(&set->changed);
     g_mutex_clear(&set->lock);
@@ -192,18 +308,32 @@ unsigned pta_vp_set_size(const PtaVpSet *set)
     return set->n;
 }
 
-PtaBackendVp *pta_vp_set_get(PtaVpSet *set, unsigned vp)
+static PtaVpRunner *runner(PtaVpSet *set, unsigned vp)
 {
     g_assert(vp < set->n);
-    return set->vps[vp].be_vp;
+    return &set->vps[vp];
 }
+
+PtaVpRunner *pta_vp_set_runner(PtaVpSet *set, unsigned vp)
+{
+    return runner(set, vp);
+}
+
+PtaBackendVp *pta_vp_set_get(PtaVpSet *set, unsigned vp)
+{
+    return runner(set, vp)->be_vp;
+}
+
+/* ---- running ---- */
 
 void pta_vp_set_start(PtaVpSet *set)
 {
     pta_assert_main();
     g_mutex_lock(&set->lock);
     set->run = true;
-    g_cond_broadcast(&set->changed);
+    for (unsigned i = 0; i < set->n; i++) {
+        g_cond_signal(&set->vps[i].wake);
+    }
     g_mutex_unlock(&set->lock);
 }
 
@@ -212,13 +342,17 @@ void pta_vp_set_stop(PtaVpSet *set)
     pta_assert_main();
     g_mutex_lock(&set->lock);
     set->run = false;
-    g_cond_broadcast(&set->changed);
-    g_mutex_unlock(&set->lock);
-    kick_all(set);
-    g_mutex_lock(&set->lock);
     for (unsigned i = 0; i < set->n; i++) {
-        while (set->vps[i].state != PTA_VP_STOPPED) {
-            g_cond_wait(&set->changed, &set->lock);
+        nudge_locked(&set->vps[i]);
+    }
+    for (unsigned i = 0; i < set->n; i++) {
+        PtaVpRunner *vp = &set->vps[i];
+        while (vp->state != PTA_VP_STOPPED) {
+            if (!vp->bound) { /* cancelled: it is out, and nobody is there to say so */
+                vp->state = PTA_VP_STOPPED;
+            } else {
+                g_cond_wait(&set->changed, &set->lock);
+            }
         }
     }
     g_mutex_unlock(&set->lock);
@@ -229,19 +363,14 @@ bool pta_vp_set_started(const PtaVpSet *set)
     return set->run;
 }
 
-void pta_vp_set_call(PtaVpSet *set, unsigned vp, PtaVpFn *fn, void *data)
+void pta_vp_set_suspend(PtaVpSet *set, unsigned index, bool suspended)
 {
     pta_assert_main();
-    g_assert(vp < set->n);
-    Call call = { .fn = fn, .data = data };
+    PtaVpRunner *vp = runner(set, index);
     g_mutex_lock(&set->lock);
-    g_assert(!set->vps[vp].call);
-    set->vps[vp].call = &call;
-    g_cond_broadcast(&set->changed);
-    g_mutex_unlock(&set->lock);
-    set->be->ops->vp_kick(set->vps[vp].be_vp);
-    g_mutex_lock(&set->lock);
-    while (!call.done) {
+    vp->suspended = suspended;
+    nudge_locked(vp);
+    while (suspended && vp->in_guest) {
         g_cond_wait(&set->changed, &set->lock);
     }
     g_mutex_unlock(&set->lock);
@@ -249,15 +378,75 @@ void pta_vp_set_call(PtaVpSet *set, unsigned vp, PtaVpFn *fn, void *data)
 
 PtaVpState pta_vp_set_state(PtaVpSet *set, unsigned vp)
 {
-    g_assert(vp < set->n);
     g_mutex_lock(&set->lock);
-    PtaVpState state = set->vps[vp].state;
+    PtaVpState state = runner(set, vp)->state;
     g_mutex_unlock(&set->lock);
     return state;
 }
 
 int pta_vp_set_thread_id(PtaVpSet *set, unsigned vp)
 {
-    g_assert(vp < set->n);
-    return set->vps[vp].thread_id;
+    g_mutex_lock(&set->lock);
+    int id = runner(set, vp)->thread_id;
+    g_mutex_unlock(&set->lock);
+    return id;
+}
+
+/* ---- requests ---- */
+
+static void push_call_locked(PtaVpRunner *vp, Call *call)
+{
+    call->next = NULL;
+    if (vp->first) {
+        vp->last->next = call;
+    } else {
+        vp->first = call;
+    }
+    vp->last = call;
+    if (!vp->bound) { /* no thread has it: this one does, and run() waits for it */
+        vp->bound = true;
+        serve_calls_locked(vp);
+        unbind_locked(vp);
+    } else {
+        nudge_locked(vp);
+    }
+}
+
+void pta_vp_set_call(PtaVpSet *set, unsigned vp, PtaVpFn *fn, void *data)
+{
+    pta_assert_main();
+    Call call = { .fn = fn, .data = data };
+    g_mutex_lock(&set->lock);
+    push_call_locked(runner(set, vp), &call);
+    while (!call.finished) {
+        g_cond_wait(&set->changed, &set->lock);
+    }
+    g_mutex_unlock(&set->lock);
+}
+
+void pta_vp_set_call_all(PtaVpSet *set, PtaVpFn *fn, void *data, size_t stride)
+{
+    pta_assert_main();
+    Call calls[PTA_MAX_VPS] = { 0 };
+    g_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < set->n; i++) {
+        calls[i] = (Call){ .fn = fn, .data = (char *)data + i * stride };
+        push_call_locked(&set->vps[i], &calls[i]);
+    }
+    for (unsigned i = 0; i < set->n; i++) {
+        while (!calls[i].finished) {
+            g_cond_wait(&set->changed, &set->lock);
+        }
+    }
+    g_mutex_unlock(&set->lock);
+}
+
+void pta_vp_set_post(PtaVpSet *set, unsigned vp, PtaVpFn *fn, PtaMainFn *done, void *data)
+{
+    pta_assert_main();
+    Call *call = g_new(Call, 1);
+    *call = (Call){ .fn = fn, .data = data, .done = done };
+    g_mutex_lock(&set->lock);
+    push_call_locked(runner(set, vp), call);
+    g_mutex_unlock(&set->lock);
 }

@@ -53,6 +53,8 @@ typedef struct PtaX86Segment {
 
 #define PTA_X86_SEG_UNUSABLE (UINT16_C(1) << 11) /* a null selector was loaded */
 
+#define PTA_X86_DR6_BS       (UINT64_C(1) << 14) /* a single step led to the #DB */
+
 typedef struct PtaX86Table {
     uint64_t base;
     uint16_t limit;

@@ -84,3 +84,20 @@ size_t pta_x86_read_linear(const PtaMemory *mem, const PtaX86Regs *regs, uint64_
     }
     return done;
 }
+
+size_t pta_x86_write_linear(PtaMemory *mem, const PtaX86Regs *regs, uint64_t lin, const void *buf,
+                            size_t len)
+{
+    size_t done = 0;
+    while (done < len) {
+        uint64_t gpa;
+        size_t n = MIN(len - done, PTA_PAGE_SIZE - (lin & ~PTA_PAGE_MASK));
+        if (!pta_x86_translate(mem, regs, lin, &gpa) ||
+            pta_memory_write(mem, gpa, (const uint8_t *)buf + done, n) != PTA_MEM_OK) {
+            break;
+        }
+        done += n;
+        lin += n;
+    }
+    return done;
+}

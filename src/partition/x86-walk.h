@@ -15,5 +15,8 @@ bool pta_x86_translate(const PtaMemory *mem, const PtaX86Regs *regs, uint64_t li
 /* Reads up to len bytes, page by page; how many could be read before the first failure. */
 size_t pta_x86_read_linear(const PtaMemory *mem, const PtaX86Regs *regs, uint64_t lin, void *buf,
                            size_t len);
+/* Writes likewise, whatever the pages' permissions are; RAM only. */
+size_t pta_x86_write_linear(PtaMemory *mem, const PtaX86Regs *regs, uint64_t lin, const void *buf,
+                            size_t len);
 
 #endif

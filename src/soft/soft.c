@@ -360,18 +360,18 @@ static void soft_destroy(PtaBackend *be)
     g_free(m);
 }
 
-static void soft_reset(PtaBackend *be)
+static bool soft_scrub(PtaBackend *be, GError **error)
+{
+    (void)error;
+    machine_of(be)->lowest_turn = 0;
+    return true;
+}
+
+static bool soft_reset(PtaBackend *be, GError **error)
 {
     X86Machine *m = machine_of(be);
     set_clock(m, 0, clock_running(m));
-    m->lowest_turn = 0;
-    for (unsigned i = 0; i < m->n_vps; i++) {
-        if (m->vps[i]) {
-            SoftVp *vp = (SoftVp *)((char *)m->vps[i] - offsetof(SoftVp, cpu));
-            __atomic_fetch_and(&vp->cpu.attention, X86_ATT_KICK, __ATOMIC_SEQ_CST);
-            reset_vp(&vp->vp);
-        }
-    }
+    return soft_scrub(be, error);
 }
 
 const PtaBackendOps pta_soft_backend = {
@@ -403,4 +403,5 @@ const PtaBackendOps pta_soft_backend = {
     .clock_stop = soft_clock_stop,
     .clock_set = soft_clock_set,
     .reset = soft_reset,
+    .scrub = soft_scrub,
 };

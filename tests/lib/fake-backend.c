@@ -18,12 +18,15 @@ struct FakeVp {
     unsigned entered;
     bool in_run;
     PtaX86State state;
+    PtaGuestDebug debug;
 };
 
 typedef struct FakeBackend {
     PtaBackend be;
-    unsigned resets;
+    unsigned resets, scrubs;
+    bool fail_reset;
     bool clock_runs;
+    uint64_t clock_ns;
     int fail_vp;
     unsigned n_vps;
     FakeVp *vps[PTA_MAX_VPS];
@@ -144,6 +147,7 @@ static bool fake_set_state(PtaBackendVp *vp, const PtaX86State *state, GError **
 
 static void fake_set_debug(PtaBackendVp *vp, const PtaGuestDebug *debug)
 {
+    ((FakeVp *)vp)->debug = *debug;
 }
 
 static const char *const fake_stat_names[] = { "executed", NULL };
@@ -163,7 +167,7 @@ static void fake_nmi(PtaBackend *be, unsigned vp)
 
 static uint64_t fake_clock_ns(const PtaBackend *be)
 {
-    return 0;
+    return ((const FakeBackend *)be)->clock_ns;
 }
 
 static uint64_t fake_hz(const PtaBackend *be)
@@ -188,15 +192,22 @@ static void fake_clock_stop(PtaBackend *be)
 
 static void fake_clock_set(PtaBackend *be, uint64_t ns)
 {
+    g_assert(!((FakeBackend *)be)->clock_runs);
+    ((FakeBackend *)be)->clock_ns = ns;
 }
 
-static void fake_reset(PtaBackend *be)
+static bool fake_reset(PtaBackend *be, GError **error)
 {
     FakeBackend *f = (FakeBackend *)be;
     f->resets++;
-    for (unsigned i = 0; i < f->n_vps; i++) {
-        memset(&f->vps[i]->state, 0, sizeof(f->vps[i]->state));
-    }
+    return !f->fail_reset || pta_throw(error, PTA_ERROR_HOST, "told to fail");
+}
+
+static bool fake_scrub(PtaBackend *be, GError **error)
+{
+    FakeBackend *f = (FakeBackend *)be;
+    f->scrubs++;
+    return !f->fail_reset || pta_throw(error, PTA_ERROR_HOST, "told to fail");
 }
 
 const PtaBackendOps fake_backend = {
@@ -227,6 +238,7 @@ const PtaBackendOps fake_backend = {
     .clock_stop = fake_clock_stop,
     .clock_set = fake_clock_set,
     .reset = fake_reset,
+    .scrub = fake_scrub,
 };
 
 void fake_vp_exit(PtaBackendVp *vp, const PtaExit *exit)
@@ -289,4 +301,19 @@ bool fake_backend_clock_runs(PtaBackend *be)
 void fake_backend_fail_set_state(PtaBackend *be, int vp)
 {
     ((FakeBackend *)be)->fail_vp = vp;
+}
+
+unsigned fake_backend_scrubs(PtaBackend *be)
+{
+    return ((FakeBackend *)be)->scrubs;
+}
+
+void fake_backend_fail_reset(PtaBackend *be, bool fail)
+{
+    ((FakeBackend *)be)->fail_reset = fail;
+}
+
+PtaGuestDebug fake_vp_debug(PtaBackendVp *vp)
+{
+    return ((FakeVp *)vp)->debug;
 }

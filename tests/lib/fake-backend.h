@@ -19,10 +19,15 @@ void fake_vp_in_guest(PtaBackendVp *vp, void (*fn)(void *opaque), void *opaque);
 uint64_t fake_vp_executed(PtaBackendVp *vp);
 unsigned fake_vp_entered(PtaBackendVp *vp);
 bool fake_vp_in_run(PtaBackendVp *vp);
-/* Resets of the back end so far; whether its clock runs. */
+/* What the debugger asked of it last. While it does not run. */
+PtaGuestDebug fake_vp_debug(PtaBackendVp *vp);
+/* Resets and scrubs of the back end so far; whether its clock runs. */
 unsigned fake_backend_resets(PtaBackend *be);
+unsigned fake_backend_scrubs(PtaBackend *be);
 bool fake_backend_clock_runs(PtaBackend *be);
 /* vp_set_state() of this VP fails from now on (-1: of none). */
 void fake_backend_fail_set_state(PtaBackend *be, int vp);
+/* reset() and scrub() of the back end fail from now on. */
+void fake_backend_fail_reset(PtaBackend *be, bool fail);
 
 #endif

@@ -218,11 +218,14 @@ def run_states():
         equal(c.names(), ["RESUME", "RESET"])
         vm.hear("H")  # it has started again
         equal(c.call("query-status")["status"], "running")
-        c.call("inject-nmi")
         c.call("system_powerdown")
         equal(c.event("POWERDOWN")["event"], "POWERDOWN")
         c.call("stop")
         assert "running" in c.refused("system_powerdown")
+        c.call("inject-nmi")  # and without an IDT the guest does not survive it
+        equal(c.call("query-status")["status"], "paused")
+        c.call("cont")
+        equal(c.event("HALT")["data"]["reason"], "triple-fault")
         c.call("quit")
         equal(vm.wait(), 0)
     finally:
@@ -241,6 +244,11 @@ def halt():
         found = c.call("query-halt")
         equal((found["halted"], found["reason"], found["vp"]), (True, "triple-fault", 0))
         assert abs(found["time"]["seconds"] - time.time()) < TIMEOUT
+        current = [line for line in found["instructions"] if line["current"]]
+        equal([(line["text"], line["bytes"]) for line in current], [("int3", "cc")])
+        equal(found["registers"]["rip"], hex(current[0]["address"]))
+        before = found["instructions"][found["instructions"].index(current[0]) - 1]
+        assert before["text"].startswith("lidt"), before
         assert "Resetting" in c.refused("cont")
         replay = c.call("events-replay", since=0)
         names = [event["event"] for event in replay["events"]]

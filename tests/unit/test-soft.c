@@ -691,10 +691,11 @@ static void a_triple_fault_shuts_down(void **unused)
     g_autofree PtaX86State *s = state_of(w, 0);
     assert_int_equal(s->events.activity, PTA_X86_SHUTDOWN);
     w->ops->clock_stop(w->be);
-    w->ops->reset(w->be);
-    g_autofree PtaX86State *fresh = state_of(w, 0);
+    assert_true(w->ops->reset(w->be, NULL));
     g_autofree PtaX86State *want = g_new(PtaX86State, 1);
     pta_x86_state_reset(want, 0, 1);
+    assert_true(w->ops->vp_set_state(w->vps[0].vp, want, NULL));
+    g_autofree PtaX86State *fresh = state_of(w, 0);
     assert_int_equal(fresh->events.activity, PTA_X86_RUNNING);
     assert_memory_equal(&fresh->regs, &want->regs, sizeof(want->regs));
     assert_int_equal(fresh->tsc, 0);

@@ -1,0 +1,49 @@
+/* What the files of the partition unit share, and nobody else includes. */
+#ifndef PTA_PARTITION_PRIVATE_H
+#define PTA_PARTITION_PRIVATE_H
+
+#include "src/partition/partition.h"
+
+/* How guards find a partition that may be gone. Reference-counted; MAIN reads and writes p. */
+typedef struct PtaPartitionLink {
+    PtaPartition *p; /* NULL once it was freed */
+} PtaPartitionLink;
+
+typedef struct PtaPartitionDebug {
+    bool attached;
+    bool reported;          /* it was told of the outstanding halt */
+    PtaDebugHaltFn *notify; /* NULL: it does not wait for a halt */
+    void *opaque;
+} PtaPartitionDebug;
+
+struct PtaPartition {
+    PtaPartitionParams params;
+    PtaCpuidTable cpuid;
+    PtaBackend *be;
+    PtaHalt *halt;
+    PtaVpSet *vps;
+    PtaPartitionLink *link;
+    size_t n_mapped; /* RAM ranges mapped */
+    bool started;
+    unsigned stop_count;        /* stop guards held */
+    bool needs_reset;           /* VPs ran since registers were set */
+    PtaHaltReason *halt_reason; /* outstanding */
+    PtaX86State *initial;       /* what the last boot began with */
+    GArray *initial_pages;      /* of PtaInitialPages */
+    PtaPartitionDebug debug;
+};
+
+/* VPs start if nothing holds them; they stop whatever does. */
+void partition_start_vps(PtaPartition *p);
+void partition_stop_vps(PtaPartition *p);
+/* Takes all halts that wait. */
+void partition_take_halts(PtaPartition *p);
+/* Forgets the outstanding halt; whether there was one. VPs are not started. */
+bool partition_forget_halt(PtaPartition *p);
+/* The code around a triple fault, into the reason. RAM is as it was then. */
+void partition_describe_halt(PtaPartition *p, PtaHaltReason *reason);
+
+/* partition-debug.c: whether a debugger took it. */
+bool partition_report_to_debugger(PtaPartition *p, const PtaHaltReason *reason);
+
+#endif
