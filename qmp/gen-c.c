@@ -400,6 +400,35 @@ static void put_return_params(GString *out, const SchemaMember *m)
     }
 }
 
+/* What is returned as lent parameters, each with a leading ", ". */
+static void put_lent_params(GString *out, const SchemaMember *m)
+{
+    if (!m) {
+        return;
+    }
+    g_autofree char *type = c_type(m);
+    bool pointer = g_str_has_suffix(type, "*");
+    if (m->list) {
+        g_autofree char *stem = g_strchomp(g_strdup(type));
+        g_string_append_printf(out, ", %s%s*value, size_t n_value", stem, pointer ? "" : " ");
+        return;
+    }
+    bool lend = pointer && m->kind != PTA_KIND_ANY;
+    g_string_append_printf(out, ", %s%svalue", lend ? "const " : "", type);
+}
+
+static void put_async_prototypes(GString *out, const SchemaEntity *e)
+{
+    g_string_append_printf(out, "void qmp_%s(PtaVm *vm, ", e->c_name);
+    if (e->data) {
+        g_string_append_printf(out, "const %s *args, ", e->data->name);
+    }
+    g_string_append_printf(out, "PtaQmpReply *reply);\nvoid qmp_%s_return(PtaQmpReply *reply",
+                           e->c_name);
+    put_lent_params(out, e->returns);
+    g_string_append(out, ");\n");
+}
+
 char *gen_commands_h(const Schema *schema)
 {
     GString *out =
@@ -407,10 +436,11 @@ char *gen_commands_h(const Schema *schema)
     gen_include(out, schema, "types.h");
     g_string_append(
         out,
+        "#include \"qmp/reply.h\"\n"
         "\ntypedef struct PtaVm PtaVm;\n\n"
         "enum {\n"
         "    PTA_QMP_OOB = 1 << 0,    /* never waits: may be executed out of band */\n"
-        "    PTA_QMP_SERVER = 1 << 1, /* the server itself answers; dispatch is NULL */\n"
+        "    PTA_QMP_SERVER = 1 << 1, /* the server itself answers: no dispatch, no start */\n"
         "};\n\n"
         "typedef struct PtaQmpCommand {\n"
         "    const char *name;\n"
@@ -418,6 +448,8 @@ char *gen_commands_h(const Schema *schema)
         "    /* Parses the arguments, calls the handler, gives its result: a new reference, an empty\n"
         "     * object if it returns nothing. args may be NULL. Main thread. */\n"
         "    bool (*dispatch)(PtaVm *vm, json_t *args, json_t **ret, GError **error);\n"
+        "    /* In place of dispatch, if it may answer later: ends the reply in the call or after it. */\n"
+        "    void (*start)(PtaVm *vm, json_t *args, PtaQmpReply *reply);\n"
         "} PtaQmpCommand;\n\n"
         "/* Sorted by name, the last one's name is NULL. */\n"
         "extern const PtaQmpCommand pta_qmp_commands[];\n"
@@ -427,16 +459,22 @@ char *gen_commands_h(const Schema *schema)
         const SchemaEntity *e = schema->entities->pdata[i];
         n += e->kind == SCHEMA_COMMAND;
     }
-    g_string_append_printf(out,
-                           "%u\nconst PtaQmpCommand *pta_qmp_command_find(const char *name);\n\n"
-                           "/* The handlers, one a command, are written by hand. */\n\n",
-                           n);
+    g_string_append_printf(
+        out,
+        "%u\nconst PtaQmpCommand *pta_qmp_command_find(const char *name);\n\n"
+        "/* The handlers, one a command, are written by hand. Those with a reply may answer it\n"
+        " * later, with the function beside them, whose arguments are lent. */\n\n",
+        n);
     for (guint i = 0; i < schema->entities->len; i++) {
         const SchemaEntity *e = schema->entities->pdata[i];
         if (!is_handled(e)) {
             continue;
         }
         put_comment(out, e->doc);
+        if (e->flags & SCHEMA_ASYNC) {
+            put_async_prototypes(out, e);
+            continue;
+        }
         g_string_append_printf(out, "bool qmp_%s(PtaVm *vm, ", e->c_name);
         if (e->data) {
             g_string_append_printf(out, "const %s *args, ", e->data->name);
@@ -448,17 +486,67 @@ char *gen_commands_h(const Schema *schema)
     return g_string_free(out, FALSE);
 }
 
+/* A struct for what it returns, and the table for that. */
+static void put_result(GString *out, const SchemaEntity *e)
+{
+    if (!e->returns) {
+        return;
+    }
+    g_string_append_printf(out, "typedef struct %s_result {\n", e->c_name);
+    put_field(out, e->returns, "    ");
+    g_string_append_printf(out, "} %s_result;\n", e->c_name);
+    g_autofree char *record = g_strconcat(e->c_name, "_result", NULL);
+    g_string_append_printf(out, "static const PtaMemberDesc %s_return = ", e->c_name);
+    put_member_desc(out, e->returns, record);
+    g_string_append(out, ";\n");
+}
+
+static void put_async_return(GString *out, const SchemaEntity *e)
+{
+    g_string_append_printf(out, "void qmp_%s_return(PtaQmpReply *reply", e->c_name);
+    put_lent_params(out, e->returns);
+    g_string_append(out, ")\n{\n");
+    if (!e->returns) {
+        g_string_append(out, "    pta_qmp_reply_return(reply, NULL);\n}\n\n");
+        return;
+    }
+    g_autofree char *type = c_type(e->returns);
+    bool cast =
+        g_str_has_suffix(type, "*") && !e->returns->list && e->returns->kind != PTA_KIND_ANY;
+    g_string_append_printf(
+        out,
+        "    %s_result result = { .value = %s%s%svalue%s };\n"
+        "    pta_qmp_reply_return(reply, pta_marshal_print_member(&%s_return, &result));\n}\n\n",
+        e->c_name, cast ? "(" : "", cast ? type : "", cast ? ")" : "",
+        e->returns->list ? ", .n_value = n_value" : "", e->c_name);
+}
+
+static void put_start(GString *out, const SchemaEntity *e)
+{
+    put_result(out, e);
+    g_string_append_printf(out,
+                           "static void start_%s(PtaVm *vm, json_t *json, PtaQmpReply *reply)\n{\n"
+                           "    g_autoptr(GError) error = NULL;\n",
+                           e->c_name);
+    if (e->data) {
+        g_string_append_printf(
+            out,
+            "    g_autoptr(%s) args = parse_args(&%s_desc, json, \"%s\", &error);\n"
+            "    if (!args) {\n",
+            e->data->name, e->data->c_name, e->name);
+    } else {
+        g_string_append_printf(out, "    if (!no_args(json, \"%s\", &error)) {\n", e->name);
+    }
+    g_string_append_printf(out,
+                           "        pta_qmp_reply_fail(reply, error);\n        return;\n    }\n"
+                           "    qmp_%s(vm, %sreply);\n}\n\n",
+                           e->c_name, e->data ? "args, " : "");
+    put_async_return(out, e);
+}
+
 static void put_dispatch(GString *out, const SchemaEntity *e)
 {
-    if (e->returns) {
-        g_string_append_printf(out, "typedef struct %s_result {\n", e->c_name);
-        put_field(out, e->returns, "    ");
-        g_string_append_printf(out, "} %s_result;\n", e->c_name);
-        g_autofree char *record = g_strconcat(e->c_name, "_result", NULL);
-        g_string_append_printf(out, "static const PtaMemberDesc %s_return = ", e->c_name);
-        put_member_desc(out, e->returns, record);
-        g_string_append(out, ";\n");
-    }
+    put_result(out, e);
     g_string_append_printf(out,
                            "static bool dispatch_%s(PtaVm *vm, json_t *json, json_t **ret, "
                            "GError **error)\n{\n",
@@ -517,6 +605,24 @@ static int by_name(gconstpointer a, gconstpointer b)
     return strcmp((*x)->name, (*y)->name);
 }
 
+static void put_row(GString *out, const SchemaEntity *e)
+{
+    bool server = e->flags & SCHEMA_SERVER;
+    bool oob = e->flags & SCHEMA_OOB;
+    const char *flags = oob && server ? "PTA_QMP_OOB | PTA_QMP_SERVER"
+                        : oob         ? "PTA_QMP_OOB"
+                        : server      ? "PTA_QMP_SERVER"
+                                      : "0";
+    g_string_append_printf(out, "    { \"%s\", %s, ", e->name, flags);
+    if (server) {
+        g_string_append(out, "NULL, NULL },\n");
+    } else if (e->flags & SCHEMA_ASYNC) {
+        g_string_append_printf(out, "NULL, start_%s },\n", e->c_name);
+    } else {
+        g_string_append_printf(out, "dispatch_%s, NULL },\n", e->c_name);
+    }
+}
+
 char *gen_commands_c(const Schema *schema)
 {
     GString *out = gen_source_new(schema, "commands.h");
@@ -551,7 +657,9 @@ char *gen_commands_c(const Schema *schema)
     }
     for (guint i = 0; i < commands->len; i++) {
         const SchemaEntity *e = commands->pdata[i];
-        if (is_handled(e)) {
+        if (e->flags & SCHEMA_ASYNC) {
+            put_start(out, e);
+        } else if (is_handled(e)) {
             put_dispatch(out, e);
         } else if (e->flags & SCHEMA_GENERATED) {
             put_generated(out, e);
@@ -559,17 +667,9 @@ char *gen_commands_c(const Schema *schema)
     }
     g_string_append(out, "const PtaQmpCommand pta_qmp_commands[] = {\n");
     for (guint i = 0; i < commands->len; i++) {
-        const SchemaEntity *e = commands->pdata[i];
-        bool server = e->flags & SCHEMA_SERVER;
-        g_string_append_printf(out, "    { \"%s\", %s%s%s, ", e->name,
-                               e->flags & SCHEMA_OOB ? "PTA_QMP_OOB"
-                               : server              ? ""
-                                                     : "0",
-                               e->flags & SCHEMA_OOB && server ? " | " : "",
-                               server ? "PTA_QMP_SERVER" : "");
-        g_string_append_printf(out, server ? "NULL },\n" : "dispatch_%s },\n", e->c_name);
+        put_row(out, commands->pdata[i]);
     }
-    g_string_append(out, "    { NULL, 0, NULL },\n};\n\n"
+    g_string_append(out, "    { NULL, 0, NULL, NULL },\n};\n\n"
                          "static int compare(const void *name, const void *command)\n{\n"
                          "    return strcmp(name, ((const PtaQmpCommand *)command)->name);\n}\n\n"
                          "const PtaQmpCommand *pta_qmp_command_find(const char *name)\n{\n"

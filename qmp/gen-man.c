@@ -321,6 +321,10 @@ static void put_command(GString *out, const SchemaEntity *e)
     if (e->flags & SCHEMA_OOB) {
         g_string_append(out, "It may be executed out of band.\n");
     }
+    if (e->flags & SCHEMA_ASYNC) {
+        g_string_append(out,
+                        "It may take a while, for which the client's further commands wait.\n");
+    }
     if (e->data && e->data->members->len) {
         g_string_append(out, ".Pp\nArguments:\n");
         put_members(out, e->data->members);

@@ -21,7 +21,7 @@ typedef struct Client {
     PtaMonitor *monitor;
     PtaSession *session;
     GSource *source;
-    gpointer tag;
+    gpointer tag; /* NULL once it hung up: its socket would only say so again and again */
     GIOCondition watched;
     int fd;
     size_t in_next; /* what of in has not been worked on */
@@ -83,6 +83,14 @@ static void client_gone(Client *c)
     pta_session_discard_output(c->session);
 }
 
+/* Both directions are closed; what it sent before is still to be read. */
+static void client_hung_up(Client *c)
+{
+    g_source_remove_unix_fd(c->source, c->tag);
+    c->tag = NULL;
+    client_gone(c);
+}
+
 /* Sends what the socket takes. */
 static void client_write(Client *c)
 {
@@ -119,11 +127,17 @@ static void client_read(Client *c)
     }
 }
 
+/* All of its input has been worked on, but a message that was cut short. */
+static bool client_may_finish(const Client *c)
+{
+    return c->ended && !c->finished && c->in_next == c->in_len && pta_session_is_idle(c->session);
+}
+
 static void client_work(Client *c)
 {
     unsigned budget = MESSAGES_A_TURN;
     c->in_next += pta_session_feed(c->session, c->in + c->in_next, c->in_len - c->in_next, &budget);
-    if (c->ended && !c->finished && c->in_next == c->in_len && pta_session_is_idle(c->session)) {
+    if (client_may_finish(c)) {
         c->finished = true;
         pta_session_finish(c->session);
     }
@@ -132,15 +146,26 @@ static void client_work(Client *c)
 
 static bool client_may_read(const Client *c)
 {
-    return !c->ended && c->in_next == c->in_len && pta_session_has_room(c->session) &&
-           pta_session_is_idle(c->session);
+    bool wanted = pta_session_takes_input(c->session) && !pta_session_has_work(c->session);
+    /* Of one that hung up, it has to be known whether it said any more. */
+    return !c->ended && c->in_next == c->in_len && (wanted || !c->tag);
 }
 
 static bool client_has_work(const Client *c)
 {
-    return pta_session_has_room(c->session) &&
-           (c->in_next < c->in_len || pta_session_has_work(c->session) ||
-            pta_session_wants_events(c->session) || (c->ended && !c->finished));
+    bool input = c->in_next < c->in_len && pta_session_takes_input(c->session);
+    bool events = pta_session_wants_events(c->session) && pta_session_takes_events(c->session);
+    return input || events || pta_session_has_work(c->session) || client_may_finish(c) ||
+           (!c->tag && client_may_read(c));
+}
+
+/* Nothing is left to be done for it. What is under way for a client that is gone goes on without. */
+static bool client_is_done(const Client *c)
+{
+    if (c->gone && c->ended && c->in_next == c->in_len && pta_session_only_waits(c->session)) {
+        return true;
+    }
+    return c->finished && !client_has_output(c);
 }
 
 /* Waits for what can happen next, or comes back at once if there is work. */
@@ -150,7 +175,7 @@ static void client_watch(Client *c)
     if (client_has_output(c)) {
         want |= G_IO_OUT;
     }
-    if (want != c->watched) {
+    if (c->tag && want != c->watched) {
         c->watched = want;
         g_source_modify_unix_fd(c->source, c->tag, want);
     }
@@ -162,25 +187,32 @@ static void client_watch(Client *c)
 static gboolean client_dispatch(gpointer data)
 {
     Client *c = data;
-    GIOCondition ready = g_source_query_unix_fd(c->source, c->tag);
+    GIOCondition ready = c->tag ? g_source_query_unix_fd(c->source, c->tag) : 0;
     if (g_source_get_ready_time(c->source) >= 0) {
         g_source_set_ready_time(c->source, -1);
     }
-    if (ready & (G_IO_ERR | G_IO_HUP) && !c->gone) {
-        client_gone(c); /* both directions are closed; what it sent before is still read */
+    if (ready & (G_IO_ERR | G_IO_HUP)) {
+        client_hung_up(c);
     }
     client_write(c);
-    if (ready & (G_IO_IN | G_IO_HUP | G_IO_ERR) && client_may_read(c)) {
+    if ((!c->tag || ready & G_IO_IN) && client_may_read(c)) {
         client_read(c);
     }
     client_work(c);
     client_write(c);
-    if (c->finished && !client_has_output(c)) {
+    if (client_is_done(c)) {
         g_ptr_array_remove_fast(c->monitor->clients, c); /* frees it */
         return G_SOURCE_REMOVE;
     }
     client_watch(c);
     return G_SOURCE_CONTINUE;
+}
+
+/* A command that was under way has been answered. */
+static void client_wake(void *owner)
+{
+    Client *c = owner;
+    g_source_set_ready_time(c->source, 0);
 }
 
 static void refuse_client(int fd)
@@ -202,7 +234,7 @@ void pta_monitor_add_client(PtaMonitor *monitor, int fd)
     Client *c = g_new0(Client, 1);
     c->monitor = monitor;
     c->fd = fd;
-    c->session = pta_session_new(monitor->env);
+    c->session = pta_session_new(monitor->env, client_wake, c);
     c->source = source_new(client_dispatch, c, fd, &c->tag);
     c->watched = G_IO_IN;
     g_ptr_array_add(monitor->clients, c);
@@ -222,7 +254,7 @@ static void on_event(void *opaque)
     PtaMonitor *monitor = opaque;
     for (unsigned i = 0; i < monitor->clients->len; i++) {
         Client *c = g_ptr_array_index(monitor->clients, i);
-        if (pta_session_wants_events(c->session) && pta_session_has_room(c->session)) {
+        if (pta_session_wants_events(c->session) && pta_session_takes_events(c->session)) {
             g_source_set_ready_time(c->source, 0);
         }
     }

@@ -6,7 +6,8 @@
  * output waits for it, so one that sends and never reads is left alone with its full socket; events
  * wait in the common ring and not for each client; a turn of the main loop works on a limited number
  * of messages of each; and there are at most max_clients. A client that has shut down its sending
- * side still gets all replies; one that has gone altogether still has its commands carried out.
+ * side still gets all replies; one that has gone altogether still has its commands carried out. A
+ * command that takes its time (reply.h) keeps nobody waiting but the client that gave it.
  *
  * Threads: MAIN.
  */
@@ -22,7 +23,8 @@ typedef struct PtaMonitor PtaMonitor;
 /* env is lent for the monitor's life; max_clients 0 means PTA_MONITOR_MAX_CLIENTS. */
 PtaMonitor *pta_monitor_new(const PtaSessionEnv *env, unsigned max_clients);
 
-/* Sends what can be sent at once, hangs up, removes the sockets it made. */
+/* Sends what can be sent at once, hangs up, removes the sockets it made. Commands under way are still
+ * carried out, their replies dropped. */
 void pta_monitor_free(PtaMonitor *monitor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaMonitor, pta_monitor_free)
 

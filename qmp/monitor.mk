@@ -7,6 +7,7 @@ libpartita_a_SOURCES += \
 	qmp/json-stream.c qmp/json-stream.h \
 	qmp/monitor.c qmp/monitor.h \
 	qmp/pretty.c qmp/pretty.h \
+	qmp/reply.c qmp/reply.h \
 	qmp/session.c qmp/session.h qmp/session-private.h \
 	qmp/session-jsonrpc.c qmp/session-qmp.c \
 	qmp/vm-monitor.c qmp/vm-monitor.h \
@@ -44,6 +45,7 @@ TESTS += tests/unit/test-client
 endif
 EXTRA_DIST += \
 	tests/monitor/jsonrpc.session \
+	tests/monitor/later.session \
 	tests/monitor/mixed.session \
 	tests/monitor/oob.session \
 	tests/monitor/qmp.session \
@@ -63,6 +65,8 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/monitor/deep \
 	tests/fuzz/corpus/monitor/garbage \
 	tests/fuzz/corpus/monitor/jsonrpc \
+	tests/fuzz/corpus/monitor/later \
+	tests/fuzz/corpus/monitor/later-oob \
 	tests/fuzz/corpus/monitor/mixed \
 	tests/fuzz/corpus/monitor/oob \
 	tests/fuzz/corpus/monitor/qmp \

@@ -124,23 +124,34 @@ static bool check_names(const SchemaEntity *e, GError **error)
     return true;
 }
 
+/* Takes key. */
+static bool take_name(GHashTable *names, char *key, SchemaEntity *e, GError **error)
+{
+    g_autofree char *owned = key;
+    const SchemaEntity *other = g_hash_table_lookup(names, key);
+    if (other) {
+        return schema_throw(error, e->pos, "%s %s and %s %s (%s:%d) are both %s in C",
+                            schema_kind_name(e->kind), e->name, schema_kind_name(other->kind),
+                            other->name, other->pos.file, other->pos.line, key);
+    }
+    g_hash_table_insert(names, g_steal_pointer(&owned), e);
+    return true;
+}
+
 /* Types share the name space of their C functions; so do commands among themselves. */
 static bool check_entity_clashes(const Schema *schema, GError **error)
 {
     g_autoptr(GHashTable) names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     for (guint i = 0; i < schema->entities->len; i++) {
         SchemaEntity *e = schema->entities->pdata[i];
-        g_autofree char *key = g_strconcat(schema_is_type(e)         ? ""
-                                           : e->kind == SCHEMA_EVENT ? "qmp_event_"
-                                                                     : "qmp_",
-                                           e->c_name, NULL);
-        const SchemaEntity *other = g_hash_table_lookup(names, key);
-        if (other) {
-            return schema_throw(error, e->pos, "%s %s and %s %s (%s:%d) are both %s in C",
-                                schema_kind_name(e->kind), e->name, schema_kind_name(other->kind),
-                                other->name, other->pos.file, other->pos.line, key);
+        const char *prefix = schema_is_type(e)         ? ""
+                             : e->kind == SCHEMA_EVENT ? "qmp_event_"
+                                                       : "qmp_";
+        if (!take_name(names, g_strconcat(prefix, e->c_name, NULL), e, error) ||
+            ((e->flags & SCHEMA_ASYNC) &&
+             !take_name(names, g_strconcat(prefix, e->c_name, "_return", NULL), e, error))) {
+            return false;
         }
-        g_hash_table_insert(names, g_steal_pointer(&key), e);
     }
     return true;
 }

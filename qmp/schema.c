@@ -605,7 +605,14 @@ static bool command_load(Schema *schema, SchemaEntity *e, const SchemaNode *node
         unsigned flag;
     } flags[] = { { "oob", SCHEMA_OOB },
                   { "server", SCHEMA_SERVER },
-                  { "generated", SCHEMA_GENERATED } };
+                  { "generated", SCHEMA_GENERATED },
+                  { "async", SCHEMA_ASYNC } };
+    static const struct {
+        const char *one, *other;
+    } exclusive[] = { { "server", "generated" },
+                      { "async", "oob" },
+                      { "async", "server" },
+                      { "async", "generated" } };
     if (!data_load(schema, e, node, what, "arguments", "Args", error)) {
         return false;
     }
@@ -634,9 +641,13 @@ static bool command_load(Schema *schema, SchemaEntity *e, const SchemaNode *node
         }
         e->flags |= on ? flags[i].flag : 0;
     }
-    if ((e->flags & SCHEMA_SERVER) && (e->flags & SCHEMA_GENERATED)) {
-        return schema_throw(error, schema_node_get(node, "generated")->pos,
-                            "%s is both \"server\" and \"generated\"", what);
+    for (size_t i = 0; i < G_N_ELEMENTS(exclusive); i++) {
+        const SchemaNode *one = schema_node_get(node, exclusive[i].one);
+        const SchemaNode *other = schema_node_get(node, exclusive[i].other);
+        if (one && other && json_is_true(one->json) && json_is_true(other->json)) {
+            return schema_throw(error, other->pos, "%s is both \"%s\" and \"%s\"", what,
+                                exclusive[i].one, exclusive[i].other);
+        }
     }
     const SchemaNode *errors = schema_node_get(node, "errors");
     if (errors && !json_is_array(errors->json)) {
@@ -670,7 +681,7 @@ static bool entity_load(Schema *schema, const SchemaNode *node, GError **error)
 {
     static const struct {
         LoadFn *load;
-        const char *keys[12];
+        const char *keys[13];
     } kinds[] = {
         [SCHEMA_STRUCT] = { struct_load,
                             { "struct", "since", "doc", "members", "manual", "example" } },
@@ -681,7 +692,7 @@ static bool entity_load(Schema *schema, const SchemaNode *node, GError **error)
         [SCHEMA_ALTERNATE] = { alternate_load, { "alternate", "since", "doc", "branches" } },
         [SCHEMA_COMMAND] = { command_load,
                              { "command", "since", "doc", "arguments", "returns", "returns-doc",
-                               "errors", "oob", "server", "generated" } },
+                               "errors", "oob", "server", "generated", "async" } },
         [SCHEMA_EVENT] = { event_load, { "event", "since", "doc", "data" } },
     };
     if (!want_object(node, "entity", error)) {

@@ -56,6 +56,7 @@ typedef enum SchemaFlags {
     SCHEMA_OOB = 1 << 0,       /* never waits: may be executed out of band */
     SCHEMA_SERVER = 1 << 1,    /* answered by the monitor's server, for it concerns the session */
     SCHEMA_GENERATED = 1 << 2, /* answered by generated code: introspection */
+    SCHEMA_ASYNC = 1 << 3,     /* its handler may answer later */
 } SchemaFlags;
 
 struct SchemaEntity {

@@ -99,7 +99,6 @@ static void reply_failure(PtaSession *s, json_t *id, const GError *error)
     reply_error(s, id, code, error_class_name((ErrorClass)error->code), error->message);
 }
 
-/* id: NULL for a notification, which is never answered, not even with an error. */
 static void call(PtaSession *s, const char *method, json_t *params, json_t *id)
 {
     const PtaQmpCommand *command = s->env->find(method);
@@ -119,21 +118,22 @@ static void call(PtaSession *s, const char *method, json_t *params, json_t *id)
         }
         params = NULL;
     }
-    json_t *ret = NULL;
-    g_autoptr(GError) error = NULL;
-    if (!session_run(s, command, params, &ret, &error)) {
-        if (id) {
-            reply_failure(s, id, error);
-        }
+    session_run(s, command, params, true, id);
+}
+
+void session_jsonrpc_answer(PtaSession *s, json_t *id, json_t *ret, const GError *error)
+{
+    if (!id) {
         return;
     }
-    if (id) {
-        GString *text = g_string_sized_new(128);
-        g_string_append(text, "{\"jsonrpc\": \"2.0\", \"result\": ");
-        session_append_json(text, ret);
-        reply_end(s, text, id);
+    if (error) {
+        reply_failure(s, id, error);
+        return;
     }
-    json_decref(ret);
+    GString *text = g_string_sized_new(128);
+    g_string_append(text, "{\"jsonrpc\": \"2.0\", \"result\": ");
+    session_append_json(text, ret);
+    reply_end(s, text, id);
 }
 
 void session_jsonrpc_message(PtaSession *s, json_t *message)

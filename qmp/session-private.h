@@ -5,8 +5,16 @@
 #include "qmp/json-stream.h"
 #include "qmp/session.h"
 
+/* Who gets the answer of a command. */
+typedef struct SessionCall {
+    json_t *id; /* NULL if there is none (of JSON-RPC: no answer either); owned */
+    bool jsonrpc;
+} SessionCall;
+
 struct PtaSession {
     const PtaSessionEnv *env; /* CONST, lent */
+    PtaSessionWakeFn *wake;   /* CONST */
+    void *owner;              /* CONST */
     GString *out;
     size_t sent; /* the first bytes of out that have been */
     PtaJsonStream *stream;
@@ -22,6 +30,11 @@ struct PtaSession {
     json_t *batch; /* JSON-RPC: being worked on, element batch_next comes next */
     size_t batch_next;
     bool batch_opened; /* its reply has begun */
+
+    PtaQmpReply *under_way; /* the command that is; NULL if none */
+    SessionCall call;       /* of under_way */
+    bool starting;          /* its handler has not come back yet */
+    GQueue queue;           /* PtaJsonItem: in-band, behind it */
 };
 
 /* A new reference; what is not UTF-8 in text is replaced. */
@@ -32,15 +45,20 @@ void session_append_json(GString *text, const json_t *value);
 void session_reply(PtaSession *session, GString *text);
 void session_begin_events(PtaSession *session, PtaEventDialect dialect);
 
-/* Runs a command; on success *ret is a new reference. args: an object or NULL. */
-bool session_run(PtaSession *session, const PtaQmpCommand *command, json_t *args, json_t **ret,
-                 GError **error);
+/* Runs a command, which answers now or later. args: an object or NULL; id: lent. */
+void session_run(PtaSession *session, const PtaQmpCommand *command, json_t *args, bool jsonrpc,
+                 json_t *id);
 
 void session_qmp_greet(PtaSession *session);
 void session_qmp_message(PtaSession *session, json_t *message);
 void session_qmp_error(PtaSession *session, json_t *id, const char *klass, const char *desc);
+void session_qmp_answer(PtaSession *session, json_t *id, json_t *ret, const GError *error);
+/* It wants to overtake. */
+bool session_qmp_is_oob(const PtaSession *session, const json_t *message);
 
 void session_jsonrpc_message(PtaSession *session, json_t *message);
+/* id: NULL for a notification, which is never answered, not even with an error. */
+void session_jsonrpc_answer(PtaSession *session, json_t *id, json_t *ret, const GError *error);
 void session_jsonrpc_parse_error(PtaSession *session, const char *desc);
 
 #endif

@@ -154,15 +154,23 @@ void session_qmp_message(PtaSession *s, json_t *message)
     if (!command) {
         return;
     }
-    json_t *ret = NULL;
-    g_autoptr(GError) error = NULL;
-    if (!session_run(s, command, request.args, &ret, &error)) {
-        session_qmp_error(s, request.id, class_name(error), error->message);
+    session_run(s, command, request.args, false, request.id);
+}
+
+void session_qmp_answer(PtaSession *s, json_t *id, json_t *ret, const GError *error)
+{
+    if (error) {
+        session_qmp_error(s, id, class_name(error), error->message);
         return;
     }
     GString *text = reply_begin("return");
     session_append_json(text, ret);
-    reply_end(text, request.id);
-    json_decref(ret);
+    reply_end(text, id);
     session_reply(s, text);
+}
+
+bool session_qmp_is_oob(const PtaSession *s, const json_t *message)
+{
+    return s->oob && json_object_get(message, "exec-oob") && !json_object_get(message, "execute") &&
+           !json_object_get(message, "jsonrpc");
 }

@@ -9,10 +9,13 @@
 #define OUT_SIZE      1024
 #define OUT_KEEP_SIZE (256 * PTA_KIB) /* a larger buffer is given back once it is empty */
 
-PtaSession *pta_session_new(const PtaSessionEnv *env)
+PtaSession *pta_session_new(const PtaSessionEnv *env, PtaSessionWakeFn *wake, void *owner)
 {
     PtaSession *s = g_new0(PtaSession, 1);
     s->env = env;
+    s->wake = wake;
+    s->owner = owner;
+    g_queue_init(&s->queue);
     s->out = g_string_sized_new(OUT_SIZE);
     s->stream = pta_json_stream_new();
     session_qmp_greet(s);
@@ -26,11 +29,22 @@ static void item_clear(PtaJsonItem *item)
     *item = (PtaJsonItem){};
 }
 
+static void item_free(gpointer data)
+{
+    item_clear(data);
+    g_free(data);
+}
+
 void pta_session_free(PtaSession *s)
 {
     if (!s) {
         return;
     }
+    if (s->under_way) {
+        pta_qmp_reply_forget(s->under_way);
+    }
+    json_decref(s->call.id);
+    g_queue_clear_full(&s->queue, item_free);
     pta_json_stream_free(s->stream);
     json_decref(s->batch);
     g_string_free(s->out, TRUE);
@@ -126,10 +140,15 @@ static void put_events_lost(PtaSession *s, uint64_t count)
     put(s, text);
 }
 
+bool pta_session_takes_events(const PtaSession *s)
+{
+    return !s->batch_opened && has_room(s); /* an array of replies cannot be interrupted */
+}
+
 void pta_session_add_events(PtaSession *s)
 {
-    if (s->batch_opened) {
-        return; /* an array of replies cannot be interrupted */
+    if (!pta_session_takes_events(s)) {
+        return;
     }
     while (has_room(s) && pta_session_wants_events(s)) {
         uint64_t first = pta_event_sink_first(s->env->sink);
@@ -193,6 +212,24 @@ static void take_item(PtaSession *s, PtaJsonItem *item)
     item_clear(item);
 }
 
+static void take_next_in_line(PtaSession *s)
+{
+    PtaJsonItem *item = g_queue_pop_head(&s->queue);
+    take_item(s, item);
+    g_free(item);
+}
+
+/* Carried out at once if nothing is under way or it may overtake that. */
+static void take_or_queue(PtaSession *s, PtaJsonItem *item)
+{
+    bool waits = s->under_way || s->batch || s->queue.length > 0;
+    if (!waits || (item->value && session_qmp_is_oob(s, item->value))) {
+        take_item(s, item);
+    } else {
+        g_queue_push_tail(&s->queue, g_memdup2(item, sizeof(*item)));
+    }
+}
+
 static void batch_step(PtaSession *s)
 {
     if (s->batch_next < json_array_size(s->batch)) {
@@ -209,25 +246,36 @@ static void batch_step(PtaSession *s)
 
 bool pta_session_has_work(const PtaSession *s)
 {
-    return s->batch && has_room(s);
+    return (s->batch || s->queue.length > 0) && !s->under_way && has_room(s);
 }
 
 bool pta_session_is_idle(const PtaSession *s)
 {
-    return !s->batch;
+    return !s->batch && !s->under_way && s->queue.length == 0;
 }
 
-bool pta_session_has_room(const PtaSession *s)
+bool pta_session_only_waits(const PtaSession *s)
 {
-    return has_room(s);
+    return s->under_way && s->queue.length == 0 &&
+           (!s->batch || s->batch_next == json_array_size(s->batch));
+}
+
+bool pta_session_takes_input(const PtaSession *s)
+{
+    bool blocked = s->under_way && (!s->oob || s->batch || s->queue.length >= PTA_SESSION_QUEUE);
+    return has_room(s) && !blocked;
 }
 
 size_t pta_session_feed(PtaSession *s, const char *bytes, size_t len, unsigned *budget)
 {
     size_t taken = 0;
-    while (*budget > 0 && has_room(s)) {
-        if (s->batch) {
-            batch_step(s);
+    while (*budget > 0 && pta_session_takes_input(s)) {
+        if (pta_session_has_work(s)) {
+            if (s->batch) {
+                batch_step(s);
+            } else {
+                take_next_in_line(s);
+            }
             (*budget)--;
             continue;
         }
@@ -237,7 +285,7 @@ size_t pta_session_feed(PtaSession *s, const char *bytes, size_t len, unsigned *
         PtaJsonItem item;
         taken += pta_json_stream_feed(s->stream, bytes + taken, len - taken, &item);
         if (item.value || item.error) {
-            take_item(s, &item);
+            take_or_queue(s, &item);
             (*budget)--;
         }
     }
@@ -249,7 +297,7 @@ void pta_session_finish(PtaSession *s)
     PtaJsonItem item;
     pta_json_stream_finish(s->stream, &item);
     if (item.value || item.error) {
-        take_item(s, &item);
+        take_or_queue(s, &item);
     }
 }
 
@@ -301,15 +349,57 @@ static bool run_here(PtaSession *s, const char *name, json_t *args, json_t **ret
     return ok;
 }
 
-bool session_run(PtaSession *s, const PtaQmpCommand *command, json_t *args, json_t **ret,
-                 GError **error)
+static void answer(PtaSession *s, const SessionCall *call, json_t *ret, const GError *error)
+{
+    if (call->jsonrpc) {
+        session_jsonrpc_answer(s, call->id, ret, error);
+    } else {
+        session_qmp_answer(s, call->id, ret, error);
+    }
+}
+
+static void on_reply(void *data, json_t *ret, const GError *error)
+{
+    PtaSession *s = data;
+    SessionCall call = s->call;
+    s->call = (SessionCall){};
+    s->under_way = NULL;
+    answer(s, &call, ret, error);
+    json_decref(call.id);
+    if (s->wake && !s->starting) {
+        s->wake(s->owner);
+    }
+}
+
+static void start(PtaSession *s, const PtaQmpCommand *command, json_t *args,
+                  const SessionCall *call)
+{
+    g_assert(!s->under_way); /* what has to wait is in line, and what overtakes answers at once */
+    s->call = *call;
+    json_incref(call->id);
+    s->under_way = pta_qmp_reply_new(on_reply, s);
+    s->starting = true;
+    command->start(s->env->vm, args, s->under_way);
+    s->starting = false;
+}
+
+void session_run(PtaSession *s, const PtaQmpCommand *command, json_t *args, bool jsonrpc,
+                 json_t *id)
 {
     PTA_TRACE(PTA_TRACE_MONITOR, "command %s", command->name);
-    bool ok = command->dispatch ? command->dispatch(s->env->vm, args, ret, error)
-                                : run_here(s, command->name, args, ret, error);
-    g_assert(ok || *error);
-    if (ok && !*ret) {
-        *ret = json_object();
+    SessionCall call = { .id = id, .jsonrpc = jsonrpc };
+    if (command->start) {
+        start(s, command, args, &call);
+        return;
     }
-    return ok;
+    json_t *ret = NULL;
+    g_autoptr(GError) error = NULL;
+    bool ok = command->dispatch ? command->dispatch(s->env->vm, args, &ret, &error)
+                                : run_here(s, command->name, args, &ret, &error);
+    g_assert(ok || error);
+    if (ok && !ret) {
+        ret = json_object();
+    }
+    answer(s, &call, ok ? ret : NULL, error);
+    json_decref(ret);
 }

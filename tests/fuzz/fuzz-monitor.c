@@ -1,7 +1,7 @@
 /*
  * A client's bytes. However they are cut, the same messages and errors come out of the splitter; and
  * whatever a session was told, its output stays within bounds, is JSON, line by line, and it answers
- * the next call.
+ * the next call. Commands under way (`later`) are ended at different times, or after the session.
  */
 #include "config.h"
 
@@ -57,14 +57,36 @@ static void take_output(PtaSession *session, GString *all)
     }
 }
 
-static void feed(PtaSession *session, const char *bytes, size_t size, GString *all)
+/* Ends what is under way after `patience` turns that took nothing. */
+static void feed(Fake *fake, PtaSession *session, const char *bytes, size_t size, unsigned patience,
+                 GString *all)
 {
+    unsigned turns = 0;
     size_t at = 0;
-    while (at < size || pta_session_has_work(session)) {
+    while (at < size || !pta_session_is_idle(session)) {
         unsigned budget = 7;
         at += pta_session_feed(session, bytes + at, size - at, &budget);
         take_output(session, all);
+        g_assert(fake->later.length <= 1); /* one at a time */
+        if (!pta_session_has_work(session) && (at == size || !pta_session_takes_input(session)) &&
+            turns++ >= patience) {
+            bool waits = pta_session_is_idle(session);
+            g_assert(waits == !fake_end(fake));
+            turns = 0;
+        }
     }
+}
+
+/* The client goes while it has commands under way and in line. */
+static void go_early(const char *bytes, size_t size)
+{
+    g_autoptr(Fake) fake = fake_new(16);
+    PtaSession *session = pta_session_new(&fake->env, NULL, NULL);
+    unsigned budget = 1000;
+    pta_session_discard_output(session);
+    pta_session_feed(session, bytes, size, &budget);
+    pta_session_finish(session);
+    pta_session_free(session);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -82,12 +104,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_string_free(bytewise, TRUE);
     g_string_free(pieces, TRUE);
 
-    g_autoptr(PtaEventSink) sink = pta_event_sink_new(16);
-    PtaSessionEnv env = fake_env(sink);
-    g_autoptr(PtaSession) session = pta_session_new(&env);
+    go_early(bytes, size);
+    g_autoptr(Fake) fake = fake_new(16);
+    g_autoptr(PtaSession) session = pta_session_new(&fake->env, NULL, NULL);
     GString *all = g_string_new("");
-    feed(session, bytes, size, all);
-    feed(session, call, 1, all); /* ends what was begun */
+    feed(fake, session, bytes, size, size % 3, all);
+    feed(fake, session, call, 1, 0, all); /* ends what was begun */
     pta_session_add_events(session);
     take_output(session, all);
     unsigned budget = 1;

@@ -6,9 +6,14 @@
 #include <gio/gio.h>
 #include <string.h>
 
+static Fake *fake_of(PtaVm *vm)
+{
+    return (Fake *)vm;
+}
+
 static PtaEventSink *sink_of(PtaVm *vm)
 {
-    return (PtaEventSink *)vm;
+    return fake_of(vm)->sink;
 }
 
 static bool echo(PtaVm *vm, json_t *args, json_t **ret, GError **error)
@@ -72,6 +77,37 @@ static bool large(PtaVm *vm, json_t *args, json_t **ret, GError **error)
     return true;
 }
 
+typedef struct Later {
+    PtaQmpReply *reply;
+    json_t *args;
+} Later;
+
+static void later_end(Later *l)
+{
+    if (json_object_get(l->args, "fail")) {
+        g_autoptr(GError) error = NULL;
+        pta_throw(&error, PTA_ERROR_BAD_STATE, "failed later");
+        pta_qmp_reply_fail(l->reply, error);
+    } else {
+        pta_qmp_reply_return(l->reply, json_incref(l->args));
+    }
+    json_decref(l->args);
+    g_free(l);
+}
+
+static void later(PtaVm *vm, json_t *args, PtaQmpReply *reply)
+{
+    Later *l = g_new0(Later, 1);
+    l->reply = reply;
+    l->args = args ? json_incref(args) : json_object();
+    fake_of(vm)->started++;
+    if (json_object_get(l->args, "now")) {
+        later_end(l);
+    } else {
+        g_queue_push_tail(&fake_of(vm)->later, l);
+    }
+}
+
 static const PtaQmpCommand commands[] = {
     { "echo", 0, echo },
     { "emit", 0, emit },
@@ -81,13 +117,14 @@ static const PtaQmpCommand commands[] = {
     { "fail-foreign", 0, fail_foreign },
     { "fast", PTA_QMP_OOB, nothing },
     { "large", 0, large },
+    { "later", 0, NULL, later },
     { "nothing", 0, nothing },
     { "qmp_capabilities", PTA_QMP_SERVER, NULL },
     { "stop-it", 0, stop_it },
     { "text", 0, text },
 };
 
-const PtaQmpCommand *fake_find(const char *name)
+static const PtaQmpCommand *find(const char *name)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
         if (strcmp(commands[i].name, name) == 0) {
@@ -97,7 +134,29 @@ const PtaQmpCommand *fake_find(const char *name)
     return NULL;
 }
 
-PtaSessionEnv fake_env(PtaEventSink *sink)
+Fake *fake_new(unsigned capacity)
 {
-    return (PtaSessionEnv){ .vm = (PtaVm *)sink, .sink = sink, .find = fake_find };
+    Fake *fake = g_new0(Fake, 1);
+    fake->sink = pta_event_sink_new(capacity);
+    fake->env = (PtaSessionEnv){ .vm = (PtaVm *)fake, .sink = fake->sink, .find = find };
+    g_queue_init(&fake->later);
+    return fake;
+}
+
+bool fake_end(Fake *fake)
+{
+    Later *l = g_queue_pop_head(&fake->later);
+    if (l) {
+        later_end(l);
+    }
+    return l != NULL;
+}
+
+void fake_free(Fake *fake)
+{
+    if (fake) {
+        while (fake_end(fake)) {}
+        pta_event_sink_free(fake->sink);
+        g_free(fake);
+    }
 }

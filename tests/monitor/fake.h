@@ -4,12 +4,26 @@
 
 #include "qmp/session.h"
 
-/* Commands: echo (returns its arguments), nothing, text, fast (the one with oob), fail {code},
+/*
+ * Commands: echo (returns its arguments), nothing, text, fast (the one with oob), fail {code},
  * fail-bytes, fail-foreign, stop-it (emits STOP), emit {count} (TICKs), large {size} (a string),
- * qmp_capabilities, events-replay. */
-const PtaQmpCommand *fake_find(const char *name);
+ * qmp_capabilities, events-replay; and later {fail, now}, which answers with its arguments, or fails,
+ * when fake_end() says so or at once.
+ */
+typedef struct Fake {
+    PtaEventSink *sink;
+    PtaSessionEnv env;
+    GQueue later;     /* commands under way */
+    unsigned started; /* how many `later` there were */
+} Fake;
 
-/* vm is the sink, for the commands that emit. */
-PtaSessionEnv fake_env(PtaEventSink *sink);
+/* capacity: of the ring of events. */
+Fake *fake_new(unsigned capacity);
+/* Ends what is under way. */
+void fake_free(Fake *fake);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fake, fake_free)
+
+/* Ends the command that has been under way for longest; false if there is none. */
+bool fake_end(Fake *fake);
 
 #endif

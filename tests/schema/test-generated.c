@@ -17,6 +17,8 @@
 struct PtaVm {
     const char *fail; /* NULL, or what the handler says */
     unsigned calls;
+    PtaQmpReply *reply; /* of the command that answers later */
+    uint8_t n;
 };
 
 static bool called(PtaVm *vm, GError **error)
@@ -97,6 +99,118 @@ bool qmp_draw(PtaVm *vm, const DrawArgs *args, Either **ret, GError **error)
 }
 
 /* Returns the result as text, or the error's. */
+/* ---- those that answer later ---- */
+
+void qmp_later(PtaVm *vm, PtaQmpReply *reply)
+{
+    vm->calls++;
+    vm->reply = reply;
+}
+
+void qmp_later_shapes(PtaVm *vm, const LaterShapesArgs *args, PtaQmpReply *reply)
+{
+    vm->n = args->n;
+    qmp_later(vm, reply);
+}
+
+void qmp_later_struct(PtaVm *vm, PtaQmpReply *reply)
+{
+    qmp_later(vm, reply);
+}
+
+void qmp_later_number(PtaVm *vm, PtaQmpReply *reply)
+{
+    qmp_later(vm, reply);
+}
+
+void qmp_later_any(PtaVm *vm, PtaQmpReply *reply)
+{
+    qmp_later(vm, reply);
+}
+
+static void note_reply(void *data, json_t *ret, const GError *error)
+{
+    char **text = data;
+    assert_null(*text);
+    assert_int_equal(ret == NULL, error != NULL);
+    if (error) {
+        *text = g_strdup(error->message);
+        return;
+    }
+    char *dump = json_dumps(ret, JSON_ENCODE_ANY | JSON_COMPACT);
+    *text = g_strdup(dump);
+    free(dump);
+}
+
+static void start(PtaVm *vm, const char *name, const char *arguments, char **text)
+{
+    const PtaQmpCommand *command = pta_qmp_command_find(name);
+    assert_non_null(command);
+    assert_null(command->dispatch);
+    json_t *args = arguments ? json_loads(arguments, 0, NULL) : NULL;
+    command->start(vm, args, pta_qmp_reply_new(note_reply, text));
+    json_decref(args);
+}
+
+/* Starts a command, ends it by `end` (an expression), and compares. */
+#define assert_later(vm, name, arguments, end, expected) \
+    do {                                                 \
+        g_autofree char *got_ = NULL;                    \
+        start(vm, name, arguments, &got_);               \
+        assert_null(got_);                               \
+        end;                                             \
+        assert_string_equal(got_, expected);             \
+    } while (0)
+
+static void answers_that_come_later(void **state)
+{
+    PtaVm vm = { 0 };
+    Named named = { .id = (char *)"x" };
+    Named none = { 0 };
+    Named *list[] = { &none, &named };
+    json_t *any = json_pack("[i, n]", 5);
+    g_autoptr(GError) error = NULL;
+    pta_throw(&error, PTA_ERROR_BAD_STATE, "not now");
+    assert_later(&vm, "later", NULL, qmp_later_return(vm.reply), "{}");
+    assert_later(&vm, "later-shapes", "{\"n\":3}", qmp_later_shapes_return(vm.reply, list, 2),
+                 "[{},{\"id\":\"x\"}]");
+    assert_int_equal(vm.n, 3);
+    assert_later(&vm, "later-shapes", "{\"n\":0}", qmp_later_shapes_return(vm.reply, NULL, 0),
+                 "[]");
+    assert_later(&vm, "later-struct", "{}", qmp_later_struct_return(vm.reply, &named),
+                 "{\"id\":\"x\"}");
+    assert_later(&vm, "later-number", NULL, qmp_later_number_return(vm.reply, 7), "7");
+    assert_later(&vm, "later-any", NULL, qmp_later_any_return(vm.reply, any), "[5,null]");
+    assert_int_equal(any->refcount, 1);
+    assert_later(&vm, "later-any", NULL, pta_qmp_reply_fail(vm.reply, error), "not now");
+    assert_int_equal(vm.calls, 7);
+    json_decref(any);
+}
+
+static void wrong_arguments_are_answered_at_once(void **state)
+{
+    PtaVm vm = { 0 };
+    g_autofree char *text = NULL;
+    start(&vm, "later", "{\"x\":1}", &text);
+    assert_string_equal(text, "later: $.x: expected no members, found the unknown member \"x\"");
+    g_clear_pointer(&text, g_free);
+    start(&vm, "later-shapes", NULL, &text);
+    assert_string_equal(text,
+                        "later-shapes: $.n: expected a whole number from 0 to 255, found nothing");
+    assert_int_equal(vm.calls, 0);
+}
+
+static void a_forgotten_reply_may_still_be_ended(void **state)
+{
+    PtaVm vm = { 0 };
+    g_autofree char *text = NULL;
+    PtaQmpReply *reply = pta_qmp_reply_new(note_reply, &text);
+    pta_qmp_command_find("later-number")->start(&vm, NULL, reply);
+    pta_qmp_reply_forget(reply);
+    qmp_later_number_return(vm.reply, 1);
+    assert_null(text);
+}
+
 static char *call(PtaVm *vm, const char *name, const char *arguments)
 {
     const PtaQmpCommand *command = pta_qmp_command_find(name);
@@ -179,7 +293,8 @@ static void the_table_is_sorted_and_found_by_name(void **state)
     for (const PtaQmpCommand *c = pta_qmp_commands; c->name; c++, n++) {
         assert_ptr_equal(pta_qmp_command_find(c->name), c);
         assert_true(c == pta_qmp_commands || strcmp(c[-1].name, c->name) < 0);
-        assert_int_equal(c->dispatch == NULL, (c->flags & PTA_QMP_SERVER) != 0);
+        assert_int_equal((c->dispatch != NULL) + (c->start != NULL),
+                         (c->flags & PTA_QMP_SERVER) == 0);
     }
     assert_int_equal(n, PTA_QMP_N_COMMANDS);
     assert_null(pta_qmp_command_find("count-up"));
@@ -420,6 +535,9 @@ int main(void)
         cmocka_unit_test(results_of_every_shape),
         cmocka_unit_test(wrong_arguments_never_reach_the_handler),
         cmocka_unit_test(errors_of_handlers_arrive_and_results_are_dropped),
+        cmocka_unit_test(answers_that_come_later),
+        cmocka_unit_test(wrong_arguments_are_answered_at_once),
+        cmocka_unit_test(a_forgotten_reply_may_still_be_ended),
         cmocka_unit_test(the_table_is_sorted_and_found_by_name),
         cmocka_unit_test(events_carry_their_data),
         cmocka_unit_test(optional_members),

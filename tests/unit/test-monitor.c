@@ -18,8 +18,7 @@
 
 typedef struct Fixture {
     char *dir, *path;
-    PtaEventSink *sink;
-    PtaSessionEnv env;
+    Fake *fake;
     PtaMonitor *monitor;
 } Fixture;
 
@@ -29,9 +28,8 @@ static int setup(void **state)
     f->dir = g_dir_make_tmp("pta-monitor-XXXXXX", NULL);
     assert_non_null(f->dir);
     f->path = g_build_filename(f->dir, "sock", NULL);
-    f->sink = pta_event_sink_new(64);
-    f->env = fake_env(f->sink);
-    f->monitor = pta_monitor_new(&f->env, 0);
+    f->fake = fake_new(64);
+    f->monitor = pta_monitor_new(&f->fake->env, 0);
     assert_true(pta_monitor_listen(f->monitor, f->path, NULL));
     *state = f;
     return 0;
@@ -42,7 +40,7 @@ static int teardown(void **state)
     Fixture *f = *state;
     pta_monitor_free(f->monitor);
     assert_int_not_equal(access(f->path, F_OK), 0);
-    pta_event_sink_free(f->sink);
+    fake_free(f->fake);
     assert_int_equal(g_rmdir(f->dir), 0);
     g_free(f->path);
     g_free(f->dir);
@@ -304,7 +302,7 @@ static void events_do_not_pile_up(void **state)
     int good = dial_qmp(f);
     g_autofree char *string = g_strnfill(10000, 'x');
     for (unsigned i = 0; i < 1000; i++) {
-        pta_event_emit(f->sink, "NOISE", json_pack("{s:s}", "x", string));
+        pta_event_emit(f->fake->sink, "NOISE", json_pack("{s:s}", "x", string));
         g_autofree char *text = hear(good);
         assert_int_equal(count(text, "NOISE"), 1);
         assert_int_equal(count(text, "EVENTS_LOST"), 0);
@@ -343,12 +341,12 @@ static void what_a_client_sent_before_it_went_is_done(void **state)
 {
     Fixture *f = *state;
     int fd = dial_qmp(f);
-    uint64_t last = pta_event_sink_last(f->sink);
+    uint64_t last = pta_event_sink_last(f->fake->sink);
     static const char text[] = "{\"execute\":\"stop-it\"}{\"execute\":\"stop-it\"}";
     assert_int_equal(send(fd, text, strlen(text), 0), strlen(text));
     close(fd);
     turn();
-    assert_int_equal(pta_event_sink_last(f->sink), last + 2);
+    assert_int_equal(pta_event_sink_last(f->fake->sink), last + 2);
     assert_int_equal(pta_monitor_n_clients(f->monitor), 0);
 }
 
@@ -394,7 +392,7 @@ static void many_at_once_and_one_too_many(void **state)
             expect(fds[i], text);
         }
     }
-    pta_event_emit(f->sink, "TICK", NULL);
+    pta_event_emit(f->fake->sink, "TICK", NULL);
     for (unsigned i = 0; i < G_N_ELEMENTS(fds); i++) {
         g_autofree char *text = hear(fds[i]);
         assert_int_equal(count(text, "TICK"), 1);
@@ -409,14 +407,142 @@ static void events_of_the_end_are_still_sent(void **state)
 {
     Fixture *f = *state;
     int fd = dial_qmp(f);
-    pta_event_emit(f->sink, "SHUTDOWN", NULL);
+    pta_event_emit(f->fake->sink, "SHUTDOWN", NULL);
     pta_monitor_free(f->monitor);
     bool end;
     g_autofree char *text = hear_end(fd, &end);
     assert_true(end);
     assert_int_equal(count(text, "SHUTDOWN"), 1);
     close(fd);
-    f->monitor = pta_monitor_new(&f->env, 0);
+    f->monitor = pta_monitor_new(&f->fake->env, 0);
+}
+
+/* ---- commands that answer later ---- */
+
+#define LATER "{\"execute\":\"later\"}"
+
+/* The main loop has nothing to do, that is, does not spin. */
+static void assert_quiet(void)
+{
+    turn();
+    assert_false(g_main_context_iteration(NULL, FALSE));
+}
+
+static void nobody_else_waits(void **state)
+{
+    Fixture *f = *state;
+    int slow = dial_qmp(f);
+    int other = dial_qmp(f);
+    say(slow, LATER "{\"execute\":\"echo\",\"id\":1}");
+    expect(slow, "");
+    assert_quiet();
+    assert_alive(other);
+    say(other, LATER);
+    assert_int_equal(f->fake->started, 2);
+    assert_true(fake_end(f->fake));
+    expect(slow, "{\"return\": {}}\r\n{\"return\": {}, \"id\": 1}\r\n");
+    expect(other, "");
+    assert_true(fake_end(f->fake));
+    expect(other, "{\"return\": {}}\r\n");
+    assert_alive(slow);
+    close(slow);
+    close(other);
+}
+
+static void a_client_is_not_read_from_while_it_waits(void **state)
+{
+    Fixture *f = *state;
+    int fd = dial_qmp(f);
+    say(fd, LATER);
+    g_autofree char *many = g_strnfill(10 * 1000 * 1000, ' ');
+    assert_false(push(fd, many, strlen(many)));
+    assert_quiet();
+    assert_true(fake_end(f->fake));
+    expect(fd, "{\"return\": {}}\r\n");
+    assert_alive(fd);
+    close(fd);
+}
+
+static void half_closed_while_a_command_is_under_way(void **state)
+{
+    Fixture *f = *state;
+    int fd = dial_qmp(f);
+    say(fd, LATER LATER "{\"execute\":\"nothing\"}");
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    assert_quiet();
+    expect(fd, "");
+    assert_true(fake_end(f->fake));
+    expect(fd, "{\"return\": {}}\r\n");
+    assert_quiet();
+    assert_true(fake_end(f->fake));
+    bool end;
+    g_autofree char *text = hear_end(fd, &end);
+    assert_string_equal(text, "{\"return\": {}}\r\n{\"return\": {}}\r\n");
+    assert_true(end);
+    close(fd);
+}
+
+static void gone_while_a_command_is_under_way(void **state)
+{
+    Fixture *f = *state;
+    int other = dial_qmp(f);
+    /* Its last one: the client costs nothing any more. */
+    int fd = dial_qmp(f);
+    say(fd, LATER);
+    close(fd);
+    assert_quiet();
+    assert_int_equal(pta_monitor_n_clients(f->monitor), 1);
+    assert_true(fake_end(f->fake));
+    /* There are more: those are carried out, in order. */
+    fd = dial_qmp(f);
+    say(fd, LATER "{\"execute\":\"stop-it\"}" LATER);
+    uint64_t last = pta_event_sink_last(f->fake->sink);
+    close(fd);
+    assert_quiet();
+    assert_int_equal(pta_monitor_n_clients(f->monitor), 2);
+    assert_true(fake_end(f->fake));
+    assert_quiet();
+    assert_int_equal(pta_event_sink_last(f->fake->sink), last + 1);
+    assert_int_equal(pta_monitor_n_clients(f->monitor), 1);
+    assert_int_equal(f->fake->started, 3);
+    assert_true(fake_end(f->fake));
+    assert_false(fake_end(f->fake));
+    g_autofree char *text = hear(other);
+    assert_int_equal(count(text, "STOP"), 1);
+    assert_alive(other);
+    close(other);
+}
+
+static void deaf_while_a_command_is_under_way(void **state)
+{
+    Fixture *f = *state;
+    int fd = dial_qmp(f);
+    say(fd, LATER);
+    assert_int_equal(shutdown(fd, SHUT_RD), 0); /* and goes on talking */
+    assert_true(fake_end(f->fake));
+    assert_quiet();
+    say(fd, LATER LATER);
+    assert_quiet();
+    assert_int_equal(f->fake->started, 2);
+    assert_true(fake_end(f->fake));
+    assert_quiet();
+    assert_true(fake_end(f->fake));
+    assert_int_equal(pta_monitor_n_clients(f->monitor), 1);
+    close(fd);
+    assert_quiet();
+    assert_int_equal(pta_monitor_n_clients(f->monitor), 0);
+}
+
+static void the_monitor_goes_first(void **state)
+{
+    Fixture *f = *state;
+    int fd = dial_qmp(f);
+    say(fd, LATER LATER);
+    pta_monitor_free(f->monitor);
+    assert_true(fake_end(f->fake));
+    assert_false(fake_end(f->fake));
+    expect_end(fd);
+    f->monitor = pta_monitor_new(&f->fake->env, 0);
 }
 
 /* ---- sockets ---- */
@@ -483,7 +609,7 @@ static void what_took_its_place_is_left_alone(void **state)
     pta_monitor_free(f->monitor);
     assert_int_equal(access(f->path, F_OK), 0);
     assert_int_equal(g_unlink(f->path), 0);
-    f->monitor = pta_monitor_new(&f->env, 0);
+    f->monitor = pta_monitor_new(&f->fake->env, 0);
 }
 
 static void a_client_by_descriptor(void **state)
@@ -518,6 +644,12 @@ int main(void)
         T(gone_in_the_middle_of_a_reply),
         T(many_at_once_and_one_too_many),
         T(events_of_the_end_are_still_sent),
+        T(nobody_else_waits),
+        T(a_client_is_not_read_from_while_it_waits),
+        T(half_closed_while_a_command_is_under_way),
+        T(gone_while_a_command_is_under_way),
+        T(deaf_while_a_command_is_under_way),
+        T(the_monitor_goes_first),
         T(only_the_owner_may_connect),
         T(a_stale_socket_is_replaced_and_nothing_else),
         T(what_took_its_place_is_left_alone),
