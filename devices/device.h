@@ -4,7 +4,8 @@
  *
  *     new, realize, reset, (start, quiesce)*, unrealize, free
  *
- * Threads: all class functions MAIN. Register accesses come from VP threads, queue work runs on the
+ * Threads: all class functions MAIN, except that start, quiesce, reset, save and restore of a class
+ * with `may_wait` come from any thread, one call at a time. Register accesses come from VP threads, queue work runs on the
  * device's I/O thread; each device says in its file which fields its lock covers.
  */
 #ifndef PTA_DEVICE_H
@@ -78,6 +79,7 @@ typedef enum PtaPowerRequest {
 typedef struct PtaDeviceClass {
     const char *type; /* its name in schema/machine.json: "virtio-blk" */
     size_t instance_size;
+    bool may_wait; /* quiesce waits for requests in flight: not in the main thread, please */
     const PtaStateDesc *state; /* may be NULL: nothing to save, or save and restore are given */
     size_t state_offset;       /* of the state struct within the instance */
     /* config: the generated struct of the schema (DeviceConfig's branch), lent for the call.

@@ -68,20 +68,47 @@ bool qmp_query_status(PtaVm *vm, StatusInfo **ret, GError **error)
     return true;
 }
 
-bool qmp_stop(PtaVm *vm, GError **error)
+static void end_reply(void *data, const GError *error)
 {
-    pta_vm_stop(vm);
-    return true;
+    if (error) {
+        pta_qmp_reply_fail(data, error);
+    } else {
+        pta_qmp_reply_return(data, NULL);
+    }
 }
 
-bool qmp_cont(PtaVm *vm, GError **error)
+void qmp_stop(PtaVm *vm, PtaQmpReply *reply)
 {
-    return pta_vm_cont(vm, error);
+    pta_vm_stop(vm, end_reply, reply);
 }
 
-bool qmp_system_reset(PtaVm *vm, GError **error)
+void qmp_cont(PtaVm *vm, PtaQmpReply *reply)
 {
-    return pta_vm_reset(vm, error);
+    pta_vm_cont(vm, end_reply, reply);
+}
+
+void qmp_system_reset(PtaVm *vm, PtaQmpReply *reply)
+{
+    pta_vm_reset(vm, end_reply, reply);
+}
+
+static void end_pulse(void *data, const PtaVmPulse *pulse, const GError *error)
+{
+    if (error) {
+        pta_qmp_reply_fail(data, error);
+        return;
+    }
+    const PulseInfo info = {
+        .units = pulse->n_units,
+        .state_size = pulse->state_bytes,
+        .downtime_us = pulse->downtime_ns / 1000,
+    };
+    qmp_pulse_save_restore_return(data, &info);
+}
+
+void qmp_pulse_save_restore(PtaVm *vm, PtaQmpReply *reply)
+{
+    pta_vm_pulse_save_restore(vm, end_pulse, reply);
 }
 
 bool qmp_system_powerdown(PtaVm *vm, GError **error)

@@ -176,11 +176,12 @@ static bool run_machine(Run *run, gboolean paused, GError **error)
     g_unix_signal_add(SIGTERM, on_signal, run);
     g_unix_signal_add(SIGINT, on_signal, run);
     g_unix_signal_add(SIGHUP, on_signal, run);
-    if (!paused && !pta_vm_cont(run->vm, error)) {
-        return false;
+    if (!paused) {
+        pta_vm_cont(run->vm, NULL, NULL);
     }
     g_main_loop_run(run->loop);
-    pta_vm_stop(run->vm);
+    pta_vm_stop(run->vm, NULL, NULL);
+    pta_vm_wait(run->vm);
     return true;
 }
 

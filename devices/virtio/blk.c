@@ -422,6 +422,7 @@ static PtaBlock *blk_block(PtaDevice *dev)
 
 const PtaDeviceClass pta_virtio_blk_class = {
     .type = "virtio-blk",
+    .may_wait = true,
     .instance_size = sizeof(Blk),
     .realize = blk_realize,
     .reset = pta_virtio_device_reset,

@@ -166,6 +166,7 @@ static void rng_unrealize(PtaDevice *dev)
 
 const PtaDeviceClass pta_virtio_rng_class = {
     .type = "virtio-rng",
+    .may_wait = true,
     .instance_size = sizeof(Rng),
     .realize = rng_realize,
     .reset = pta_virtio_device_reset,

@@ -7,7 +7,9 @@ libpartita_a_SOURCES += \
 	src/machine/io-thread.c \
 	src/machine/io-thread.h \
 	src/machine/machine-build.c \
+	src/machine/machine-life.c \
 	src/machine/machine-private.h \
+	src/machine/machine-units.c \
 	src/machine/machine.c \
 	src/machine/machine.h \
 	src/machine/platform.c \

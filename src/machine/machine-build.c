@@ -24,26 +24,6 @@
 
 G_STATIC_ASSERT(X86_IRQ_LAST - X86_IRQ_FIRST + 1 == PTA_MACHINE_VIRTIO_MAX);
 
-/* ---- units ---- */
-
-static void device_unit_start(void *opaque)
-{
-    pta_device_start(opaque);
-}
-
-static void device_unit_stop(void *opaque)
-{
-    pta_device_quiesce(opaque);
-}
-
-static bool device_unit_reset(void *opaque, GError **error)
-{
-    pta_device_reset(opaque);
-    return true;
-}
-
-static const PtaUnitOps device_unit = { device_unit_start, device_unit_stop, device_unit_reset };
-
 /* With the devices that are placed by now. */
 static bool boot_with_devices(PtaVm *vm, bool tables_only, GError **error)
 {
@@ -80,34 +60,6 @@ bool pta_vm_load_kernel(PtaVm *vm, GError **error)
 {
     return boot_with_devices(vm, false, error);
 }
-
-static void partition_unit_start(void *opaque)
-{
-    PtaVm *vm = opaque;
-    pta_partition_start(vm->partition);
-}
-
-static void partition_unit_stop(void *opaque)
-{
-    PtaVm *vm = opaque;
-    pta_partition_stop(vm->partition);
-}
-
-/* Devices and interrupt lines are reset by now (they are dependencies): VPs, then what they boot. */
-static bool partition_unit_reset(void *opaque, GError **error)
-{
-    PtaVm *vm = opaque;
-    if (!pta_partition_reset(vm->partition, error)) {
-        return false;
-    }
-    if (vm->hyperv) {
-        pta_hyperv_reset(vm->hyperv);
-    }
-    return pta_vm_load_kernel(vm, error);
-}
-
-static const PtaUnitOps partition_unit = { partition_unit_start, partition_unit_stop,
-                                           partition_unit_reset };
 
 /* ---- construction ---- */
 
@@ -168,27 +120,6 @@ static bool add_devices(PtaVm *vm, GError **error)
     return true;
 }
 
-/* Reset order: devices, the interrupt controller with its lines, then VPs; start order as well. */
-static bool add_units(PtaVm *vm, GError **error)
-{
-    g_autoptr(GPtrArray) names = g_ptr_array_new();
-    for (guint i = 0; i < vm->devices->len; i++) {
-        PtaDevice *dev = g_ptr_array_index(vm->devices, i);
-        if (dev != vm->ioapic &&
-            !pta_units_add(vm->units, dev->id, NULL, &device_unit, dev, error)) {
-            return false;
-        }
-        if (dev != vm->ioapic) {
-            g_ptr_array_add(names, dev->id);
-        }
-    }
-    g_ptr_array_add(names, NULL);
-    static const char *const on_ioapic[] = { "ioapic", NULL };
-    return pta_units_add(vm->units, "ioapic", (const char *const *)names->pdata, &device_unit,
-                         vm->ioapic, error) &&
-           pta_units_add(vm->units, "partition", on_ioapic, &partition_unit, vm, error);
-}
-
 static bool make_memory(PtaVm *vm, GError **error)
 {
     uint64_t size = vm->config->memory->size;
@@ -215,6 +146,7 @@ static bool make_partition(PtaVm *vm, GError **error)
         .memory = vm->memory,
         .platform = &vm->platform,
         .on_halt = pta_vm_on_halt,
+        .on_debug = pta_vm_on_debug,
         .opaque = vm,
     };
     g_autoptr(GError) refusal = NULL;
@@ -266,7 +198,8 @@ static bool build_partition(PtaVm *vm, GError **error)
 
 static bool build_devices(PtaVm *vm, GError **error)
 {
-    return add_devices(vm, error) && add_units(vm, error) && boot_with_devices(vm, true, error);
+    return add_devices(vm, error) && pta_vm_add_units(vm, error) &&
+           boot_with_devices(vm, true, error);
 }
 
 static PtaVm *new_vm(const MachineConfig *config, const char *base_dir)
@@ -279,6 +212,7 @@ static PtaVm *new_vm(const MachineConfig *config, const char *base_dir)
     vm->observers = g_array_new(FALSE, FALSE, sizeof(PtaVmObserverRef));
     vm->devices = g_ptr_array_new_with_free_func(free_device);
     vm->units = pta_units_new();
+    g_queue_init(&vm->transitions);
     return vm;
 }
 
@@ -305,6 +239,7 @@ void pta_vm_free(PtaVm *vm)
     if (!vm) {
         return;
     }
+    pta_vm_wait(vm);
     pta_units_free(vm->units);
     /* Devices hold interrupt lines into the IOAPIC, which was made first: the last goes first. */
     while (vm->devices->len > 0) {

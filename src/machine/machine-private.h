@@ -14,6 +14,8 @@ typedef struct PtaVmObserverRef {
     void *opaque;
 } PtaVmObserverRef;
 
+typedef struct PtaVmTransition PtaVmTransition; /* machine-life.c */
+
 struct PtaVm {
     const MachineConfig *config; /* lent */
     char *base_dir;
@@ -31,9 +33,21 @@ struct PtaVm {
     PtaPlatform platform;
     PtaPartition *partition;
     PtaUnits *units;
-    GArray *observers; /* of PtaVmObserverRef */
+    GArray *observers;  /* of PtaVmObserverRef */
+    bool told_running;  /* observers: the last of resumed and stopped was resumed */
+    GQueue transitions; /* of PtaVmTransition: the first is under way, the others wait */
     int64_t start_time_us;
 };
+
+#define PTA_VM_TELL(vm, what, ...)                                                              \
+    do {                                                                                        \
+        for (guint i_ = 0; i_ < (vm)->observers->len; i_++) {                                   \
+            const PtaVmObserverRef *o_ = &g_array_index((vm)->observers, PtaVmObserverRef, i_); \
+            if (o_->ops->what) {                                                                \
+                o_->ops->what(o_->opaque, ##__VA_ARGS__);                                       \
+            }                                                                                   \
+        }                                                                                       \
+    } while (0)
 
 /* platform.c: what VPs and devices ask of the machine. */
 void pta_vm_init_platform(PtaVm *vm);
@@ -41,10 +55,21 @@ void pta_vm_init_device_host(PtaVm *vm);
 void pta_vm_make_hyperv(PtaVm *vm);
 void pta_vm_ioapic_msi(void *opaque, uint64_t address, uint32_t data);
 
+/* machine-units.c: a state unit for each part that is built. */
+bool pta_vm_add_units(PtaVm *vm, GError **error);
+
 /* machine-build.c: boot image and registers, at construction and at each reset. */
 bool pta_vm_load_kernel(PtaVm *vm, GError **error);
 
-/* machine.c: PtaPartitionParams.on_halt. */
+/* machine.c: PtaPartitionParams.on_halt, .on_debug. */
 void pta_vm_on_halt(void *opaque, const PtaHaltReason *reason);
+void pta_vm_on_debug(void *opaque, bool stopped);
+/* The run state; and STOP and RESUME, each once for a change. */
+void pta_vm_enter(PtaVm *vm, PtaRunState state);
+void pta_vm_tell_stopped(PtaVm *vm);
+void pta_vm_tell_resumed(PtaVm *vm);
+
+/* machine-life.c: the guest asked for a reset; cause is QEMU's ShutdownCause, a constant. */
+void pta_vm_guest_reset(PtaVm *vm, const char *cause);
 
 #endif

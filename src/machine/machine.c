@@ -44,16 +44,6 @@ void pta_vm_remove_observer(PtaVm *vm, const PtaVmObserver *observer, void *opaq
     }
 }
 
-#define TELL(vm, what, ...)                                                                     \
-    do {                                                                                        \
-        for (guint i_ = 0; i_ < (vm)->observers->len; i_++) {                                   \
-            const PtaVmObserverRef *o_ = &g_array_index((vm)->observers, PtaVmObserverRef, i_); \
-            if (o_->ops->what) {                                                                \
-                o_->ops->what(o_->opaque, ##__VA_ARGS__);                                       \
-            }                                                                                   \
-        }                                                                                       \
-    } while (0)
-
 /* ---- run states ---- */
 
 PtaRunState pta_vm_state(const PtaVm *vm)
@@ -61,87 +51,28 @@ PtaRunState pta_vm_state(const PtaVm *vm)
     return vm->state;
 }
 
-static void enter(PtaVm *vm, PtaRunState state)
+void pta_vm_enter(PtaVm *vm, PtaRunState state)
 {
-    g_info("machine: %s -> %s", pta_run_state_name(vm->state), pta_run_state_name(state));
-    vm->state = state;
+    if (vm->state != state) {
+        g_info("machine: %s -> %s", pta_run_state_name(vm->state), pta_run_state_name(state));
+        vm->state = state;
+    }
 }
 
-bool pta_vm_cont(PtaVm *vm, GError **error)
+void pta_vm_tell_stopped(PtaVm *vm)
 {
-    pta_assert_main();
-    switch (vm->state) {
-    case PTA_RUN_STATE_RUNNING:
-        return true;
-    case PTA_RUN_STATE_SHUTDOWN:
-    case PTA_RUN_STATE_GUEST_PANICKED:
-    case PTA_RUN_STATE_INTERNAL_ERROR:
-        return pta_throw(error, PTA_ERROR_BAD_STATE,
-                         "Resetting the Virtual Machine is required (it is in state \"%s\")",
-                         pta_run_state_name(vm->state));
-    case PTA_RUN_STATE_PRELAUNCH:
-        vm->start_time_us = g_get_real_time();
-        break;
-    default:
-        break;
+    if (vm->told_running) {
+        vm->told_running = false;
+        PTA_VM_TELL(vm, stopped);
     }
-    enter(vm, PTA_RUN_STATE_RUNNING);
-    pta_partition_clear_halt(vm->partition); /* a debug stop ends by going on */
-    TELL(vm, resumed);
-    pta_units_start(vm->units);
-    return true;
 }
 
-void pta_vm_stop(PtaVm *vm)
+void pta_vm_tell_resumed(PtaVm *vm)
 {
-    pta_assert_main();
-    if (vm->state != PTA_RUN_STATE_RUNNING) {
-        return;
+    if (!vm->told_running) {
+        vm->told_running = true;
+        PTA_VM_TELL(vm, resumed);
     }
-    enter(vm, PTA_RUN_STATE_PAUSED);
-    /* May take up a halt that raced with us, which then decides the state. */
-    pta_units_stop(vm->units);
-    TELL(vm, stopped);
-}
-
-static bool reset_units(PtaVm *vm, GError **error)
-{
-    pta_units_stop(vm->units);
-    if (!pta_units_reset(vm->units, error)) {
-        enter(vm, PTA_RUN_STATE_INTERNAL_ERROR);
-        return false;
-    }
-    vm->start_time_us = g_get_real_time();
-    return true;
-}
-
-static bool do_reset(PtaVm *vm, bool guest, const char *cause, GError **error)
-{
-    PtaRunState before = vm->state;
-    if (!reset_units(vm, error)) {
-        return false;
-    }
-    TELL(vm, reset, guest, cause);
-    switch (before) {
-    case PTA_RUN_STATE_PRELAUNCH:
-    case PTA_RUN_STATE_PAUSED:
-        enter(vm, PTA_RUN_STATE_PRELAUNCH); /* as QEMU: reset, and waiting for cont */
-        return true;
-    case PTA_RUN_STATE_RUNNING:
-        break;
-    default:
-        enter(vm, PTA_RUN_STATE_RUNNING);
-        TELL(vm, resumed);
-        break;
-    }
-    pta_units_start(vm->units);
-    return true;
-}
-
-bool pta_vm_reset(PtaVm *vm, GError **error)
-{
-    pta_assert_main();
-    return do_reset(vm, false, "host-qmp-system-reset", error);
 }
 
 bool pta_vm_powerdown(PtaVm *vm, GError **error)
@@ -153,15 +84,15 @@ bool pta_vm_powerdown(PtaVm *vm, GError **error)
                          pta_run_state_name(vm->state));
     }
     pta_power_button(vm->power);
-    TELL(vm, powerdown);
+    PTA_VM_TELL(vm, powerdown);
     return true;
 }
 
 void pta_vm_quit(PtaVm *vm, const char *cause, int status)
 {
     pta_assert_main();
-    TELL(vm, shutdown, false, cause);
-    TELL(vm, quit, status);
+    PTA_VM_TELL(vm, shutdown, false, cause);
+    PTA_VM_TELL(vm, quit, status);
 }
 
 void pta_vm_inject_nmi(PtaVm *vm)
@@ -221,17 +152,18 @@ static void tell_qemu_events(PtaVm *vm, const PtaHaltReason *reason, HaltAction 
 {
     const HaltPolicy *policy = &policies[reason->kind];
     if (policy->crash) {
-        TELL(vm, panicked, action);
+        PTA_VM_TELL(vm, panicked, action);
     }
     if (action == HALT_ACTION_RESET) {
         return; /* RESET follows */
     }
     if (policy->crash) {
         if (action == HALT_ACTION_EXIT) {
-            TELL(vm, shutdown, true, "guest-panic");
+            PTA_VM_TELL(vm, shutdown, true, "guest-panic");
         }
     } else if (policy->state == PTA_RUN_STATE_SHUTDOWN) {
-        TELL(vm, shutdown, true, reason->kind == PTA_HALT_RESET ? "guest-reset" : "guest-shutdown");
+        PTA_VM_TELL(vm, shutdown, true,
+                    reason->kind == PTA_HALT_RESET ? "guest-reset" : "guest-shutdown");
     }
 }
 
@@ -241,31 +173,36 @@ void pta_vm_on_halt(void *opaque, const PtaHaltReason *reason)
     PtaVm *vm = opaque;
     const HaltPolicy *policy = &policies[reason->kind];
     HaltAction action = halt_action(vm, reason->kind);
-    bool was_running = vm->state == PTA_RUN_STATE_RUNNING;
     g_message("machine: the guest halted: %s%s%s%s", pta_halt_kind_name(reason->kind),
               reason->text[0] ? " (" : "", reason->text, reason->text[0] ? ")" : "");
     if (action == HALT_ACTION_HALT) {
-        enter(vm, policy->state);
+        pta_vm_enter(vm, policy->state);
     }
-    TELL(vm, halted, reason, action);
+    PTA_VM_TELL(vm, halted, reason, action);
     tell_qemu_events(vm, reason, action);
     switch (action) {
     case HALT_ACTION_HALT:
-        if (was_running) {
-            TELL(vm, stopped);
-        }
+        pta_vm_tell_stopped(vm);
         break;
-    case HALT_ACTION_RESET: {
-        g_autoptr(GError) error = NULL;
-        if (!do_reset(vm, true, policy->crash ? "guest-panic" : "guest-reset", &error)) {
-            g_warning("machine: %s", error->message);
-        }
+    case HALT_ACTION_RESET:
+        pta_vm_guest_reset(vm, policy->crash ? "guest-panic" : "guest-reset");
+        break;
+    default:
+        PTA_VM_TELL(vm, quit,
+                    reason->kind == PTA_HALT_DEBUG_EXIT ? (int)reason->code : policy->exit_status);
         break;
     }
-    default:
-        TELL(vm, quit,
-             reason->kind == PTA_HALT_DEBUG_EXIT ? (int)reason->code : policy->exit_status);
-        break;
+}
+
+/* A debugger is told of halts in the place of clients; they only see the state if they ask. */
+void pta_vm_on_debug(void *opaque, bool stopped)
+{
+    PtaVm *vm = opaque;
+    if (stopped && vm->state == PTA_RUN_STATE_RUNNING) {
+        pta_vm_enter(vm, PTA_RUN_STATE_DEBUG);
+    } else if (!stopped && vm->state == PTA_RUN_STATE_DEBUG) {
+        pta_vm_enter(vm,
+                     pta_units_started(vm->units) ? PTA_RUN_STATE_RUNNING : PTA_RUN_STATE_PAUSED);
     }
 }
 
@@ -276,10 +213,11 @@ bool pta_vm_clear_halt(PtaVm *vm)
         return false;
     }
     if (vm->state != PTA_RUN_STATE_PAUSED && vm->state != PTA_RUN_STATE_PRELAUNCH) {
-        enter(vm, pta_units_started(vm->units) ? PTA_RUN_STATE_RUNNING : PTA_RUN_STATE_PAUSED);
+        pta_vm_enter(vm,
+                     pta_units_started(vm->units) ? PTA_RUN_STATE_RUNNING : PTA_RUN_STATE_PAUSED);
     }
     if (vm->state == PTA_RUN_STATE_RUNNING) {
-        TELL(vm, resumed);
+        pta_vm_tell_resumed(vm);
     }
     return pta_partition_clear_halt(vm->partition);
 }

@@ -3,7 +3,7 @@
  * monitor and the command line are its users; it knows neither, it tells observers.
  *
  * Run states are QEMU's: a machine is made in `prelaunch`, pta_vm_cont() makes it `running`,
- * pta_vm_stop() `paused`; a guest power-off with action `halt` leaves it in `shutdown`, a crash in
+ * pta_vm_stop() `paused`, each as soon as it begins; a guest power-off with action `halt` leaves it in `shutdown`, a crash in
  * `guest-panicked`, a back end that cannot go on in `internal-error`, a debug stop in `debug`.
  *
  * Threads: everything MAIN.
@@ -26,7 +26,7 @@ typedef enum PtaRunState {
     PTA_RUN_STATE_SHUTDOWN,
     PTA_RUN_STATE_GUEST_PANICKED,
     PTA_RUN_STATE_INTERNAL_ERROR,
-    PTA_RUN_STATE_DEBUG,
+    PTA_RUN_STATE_DEBUG, /* a debugger has stopped it */
     PTA_N_RUN_STATES,
 } PtaRunState;
 
@@ -85,13 +85,40 @@ void pta_vm_remove_observer(PtaVm *vm, const PtaVmObserver *observer, void *opaq
 
 PtaRunState pta_vm_state(const PtaVm *vm);
 
+/*
+ * Requests that move the whole machine. They are carried out one after the other, in the order of the
+ * calls; a device whose I/O takes its time delays them and nothing else, for the main loop goes on.
+ * done(data, error), which may be NULL, is called at the end, in the call or later from the main loop;
+ * error is NULL on success, else lent.
+ */
+typedef void PtaVmDone(void *data, const GError *error);
+
 /* QEMU's `cont`: idempotent while running. BAD_STATE after shutdown or a crash: a reset (or, for
  * the same boot, clear-halt) has to come first. */
-bool pta_vm_cont(PtaVm *vm, GError **error);
-/* QEMU's `stop`: idempotent; when it returns no VP executes and the guest's clock stands still. */
-void pta_vm_stop(PtaVm *vm);
+void pta_vm_cont(PtaVm *vm, PtaVmDone *done, void *data);
+/* QEMU's `stop`: idempotent; when it is done no VP executes, no device works and the guest's clock
+ * stands still. */
+void pta_vm_stop(PtaVm *vm, PtaVmDone *done, void *data);
 /* Devices, interrupt controller, VPs, kernel image again; runs on if it was running or halted. */
-bool pta_vm_reset(PtaVm *vm, GError **error);
+void pta_vm_reset(PtaVm *vm, PtaVmDone *done, void *data);
+
+typedef struct PtaVmPulse {
+    unsigned n_units;     /* that have saved something */
+    uint64_t state_bytes; /* of what they saved, as JSON */
+    uint64_t downtime_ns; /* from stop to start */
+} PtaVmPulse;
+
+/*
+ * Self-test of saved state: stops the machine, saves, resets and restores all units in place, saves
+ * again and compares, and lets it run on if it ran. The guest sees a pause. RAM stays. An error names
+ * the units; if the state could not be restored the machine is in state internal-error afterwards.
+ */
+typedef void PtaVmPulseDone(void *data, const PtaVmPulse *pulse, const GError *error);
+void pta_vm_pulse_save_restore(PtaVm *vm, PtaVmPulseDone *done, void *data);
+
+/* Iterates the main loop until all that was asked for is done. */
+void pta_vm_wait(PtaVm *vm);
+
 /* Presses the ACPI power button. BAD_STATE unless running. */
 bool pta_vm_powerdown(PtaVm *vm, GError **error);
 /* Asks the process to end: observers hear `shutdown` (host-qmp-quit or host-signal) and `quit`. */

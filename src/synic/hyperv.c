@@ -100,18 +100,24 @@ static void uncover(PtaHyperv *hv, unsigned overlay)
     hv->s.overlay_msr[overlay] &= ~(uint64_t)HV_PAGE_ENABLE;
 }
 
+/* What an overlay shows at first. */
+static void fill_page(unsigned overlay, uint8_t page[4096])
+{
+    /* VMCALL; RET: the entry point. Elsewhere a jump meets INT3. */
+    static const uint8_t code[] = { 0x0f, 0x01, 0xc1, 0xc3 };
+    memset(page, overlay == PTA_HYPERV_HYPERCALL ? 0xcc : 0, 4096);
+    if (overlay == PTA_HYPERV_HYPERCALL) {
+        memcpy(page, code, sizeof(code));
+    }
+}
+
 /* Lays an overlay over the page of `msr`; false if there is no RAM that could be written. */
 static bool cover(PtaHyperv *hv, unsigned overlay, uint64_t msr, unsigned vp)
 {
     PtaMemory *mem = hv->params.memory;
     uint64_t gpa = msr & PTA_PAGE_MASK;
-    uint8_t page[4096] = { 0 };
-    if (overlay == PTA_HYPERV_HYPERCALL) {
-        /* VMCALL; RET: the entry point. Elsewhere a jump meets INT3. */
-        static const uint8_t code[] = { 0x0f, 0x01, 0xc1, 0xc3 };
-        memset(page, 0xcc, sizeof(page));
-        memcpy(page, code, sizeof(code));
-    }
+    uint8_t page[4096];
+    fill_page(overlay, page);
     if (pta_memory_read(mem, gpa, below(hv, overlay), PTA_PAGE_SIZE) != PTA_MEM_OK ||
         pta_memory_write(mem, gpa, page, sizeof(page)) != PTA_MEM_OK) {
         memset(below(hv, overlay), 0, PTA_PAGE_SIZE);
@@ -429,6 +435,16 @@ void pta_hyperv_get_state(PtaHyperv *hv, PtaHypervState *state)
     g_mutex_unlock(&hv->lock);
 }
 
+/* RAM holds the overlays after a snapshot; after a reset in place what they cover is there. */
+static void show_again(PtaHyperv *hv, unsigned overlay)
+{
+    uint8_t page[4096];
+    if (enabled(hv, overlay)) {
+        fill_page(overlay, page);
+        pta_memory_write(hv->params.memory, page_of(hv, overlay), page, sizeof(page));
+    }
+}
+
 bool pta_hyperv_set_state(PtaHyperv *hv, const PtaHypervState *state, GError **error)
 {
     if (!state_valid(state, error)) {
@@ -444,6 +460,9 @@ bool pta_hyperv_set_state(PtaHyperv *hv, const PtaHypervState *state, GError **e
     }
     g_mutex_lock(&hv->lock);
     hv->s = *state;
+    /* The upper one last. */
+    show_again(hv, !hv->s.top);
+    show_again(hv, hv->s.top);
     g_mutex_unlock(&hv->lock);
     pta_hyperv_update_time(hv);
     return true;

@@ -73,8 +73,8 @@ typedef struct PtaHypervState {
 extern const PtaStateDesc pta_hyperv_state;
 
 void pta_hyperv_get_state(PtaHyperv *hv, PtaHypervState *state);
-/* Guest memory has been restored already (overlays included). BAD_SNAPSHOT: an overlay is where no
- * RAM is. */
+/* Guest memory has been restored already, or was never touched: the overlays are laid over it. The
+ * clock and the VPs' TSCs have been restored. BAD_SNAPSHOT: an overlay is where no RAM is. */
 bool pta_hyperv_set_state(PtaHyperv *hv, const PtaHypervState *state, GError **error);
 
 #endif
