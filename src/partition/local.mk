@@ -39,6 +39,13 @@ tests_unit_test_partition_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_partition_LDADD = $(unit_libs)
 TESTS += tests/unit/test-partition
 
+check_PROGRAMS += tests/unit/test-partition-stress
+tests_unit_test_partition_stress_SOURCES = tests/unit/test-partition-stress.c \
+	tests/lib/cmocka-all.h tests/lib/fake-backend.c tests/lib/fake-backend.h
+tests_unit_test_partition_stress_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_partition_stress_LDADD = $(unit_libs)
+TESTS += tests/unit/test-partition-stress
+
 check_PROGRAMS += tests/unit/test-partition-state
 tests_unit_test_partition_state_SOURCES = tests/unit/test-partition-state.c $(partition_fixture)
 tests_unit_test_partition_state_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -303,8 +303,13 @@ static void set_deadline(X86Lapic *l, uint64_t tsc)
         return;
     }
     uint64_t t = now(l), tsc_now = t + l->cpu->tsc_offset;
-    uint64_t left = tsc > tsc_now ? tsc - tsc_now : 0;
-    arm(l, left < OFF - 1 - t ? t + left : OFF - 1);
+    if (tsc > tsc_now) {
+        uint64_t left = tsc - tsc_now;
+        arm(l, left < OFF - 1 - t ? t + left : OFF - 1);
+    } else { /* when it was: the same whenever it is set, so that a saved timer comes back as it was */
+        uint64_t late = tsc_now - tsc;
+        arm(l, late < t ? t - late : 1);
+    }
 }
 
 void x86_lapic_tsc_changed(X86Cpu *c)

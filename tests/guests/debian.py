@@ -214,10 +214,59 @@ def stops_under_load_lose_nothing():
         equal(re.findall("[0-9a-f]{32}", machine.text[start:]), [digest] * 6, "digests")
 
 
+def pulses_under_load_are_not_seen():
+    with tempfile.TemporaryDirectory() as folder:
+        disk = os.path.join(folder, "disk.img")
+        subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", disk, "64M"], check=True,
+                       stderr=subprocess.DEVNULL)
+        with Machine(debian(disk=disk)) as machine:
+            monitor = machine.monitor()
+            boot_to_shell(machine)
+            expected = machine.shell("seq 1 20000 | md5sum")
+            digest = re.search("[0-9a-f]{32}", expected).group(0)
+            start = len(machine.text)
+            machine.type("for i in 1 2 3 4 5 6; do seq 1 20000 >/mnt/$i; sync; "
+                         "echo 3 >/proc/sys/vm/drop_caches; md5sum </mnt/$i; done; echo all-''done\n")
+            pulses = 0
+            while "all-done" not in machine.text[start:]:
+                result = monitor.command("pulse-save-restore")
+                check(result["units"] >= 7 and result["downtime-us"] > 0, str(result))
+                pulses += 1
+                time.sleep(0.02)
+            check(pulses >= 20, "only %d pulses" % pulses)
+            machine.wait_console("all-done", start)
+            equal(re.findall("[0-9a-f]{32}", machine.text[start:]), [digest] * 6, "digests")
+            equal([e["event"] for e in monitor.events if e["event"] != "RESUME"], [], "events")
+            dmesg = machine.shell("dmesg | grep -ciE 'error|unstable|stall|lockup|timed out'; echo")
+            check(re.search(r"^0\r?$", dmesg, re.M), dmesg)
+            # Stopped and powered off machines have a state as well.
+            monitor.command("stop")
+            monitor.command("pulse-save-restore")
+            equal(monitor.command("query-status")["status"], "paused", "status")
+            monitor.command("cont")
+            machine.type("exit\n")
+            equal(machine.wait_exit(), 0, "exit status")
+        equal(subprocess.run(["/sbin/e2fsck", "-fn", disk], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL).returncode, 0, "status of e2fsck")
+
+
+def a_halt_survives_a_pulse():
+    with Machine(debian("off", **{"on-shutdown": "halt"})) as machine:
+        monitor = machine.monitor()
+        equal(monitor.wait_event("HALT")["data"]["reason"], "power-off", "HALT")
+        before = monitor.command("query-halt")
+        monitor.command("pulse-save-restore")
+        equal(monitor.command("query-halt"), before, "query-halt")
+        equal(monitor.command("query-status")["status"], "shutdown", "status")
+        equal(monitor.count("HALT"), 1, "number of HALT events")
+        equal(monitor.command("clear-halt"), True, "clear-halt")
+        equal(monitor.command("clear-halt"), False, "clear-halt again")
+
+
 if __name__ == "__main__":
     main([run_states_and_the_clock, the_power_button_shuts_the_guest_down,
           a_signal_presses_the_power_button, a_second_signal_quits, resets_by_client_and_guest,
           a_power_off_that_halts, a_panic_is_reported, the_disk_keeps_what_was_written,
           two_machines_cannot_write_one_disk, an_idle_guest_costs_little,
-          stops_under_load_lose_nothing],
+          stops_under_load_lose_nothing, pulses_under_load_are_not_seen, a_halt_survives_a_pulse],
          needs=[guest_file("vmlinuz"), guest_file("initrd.img")])

@@ -114,7 +114,7 @@ static void fake_vp_run(PtaBackendVp *vp, PtaExit *exit)
             *exit = v->exit;
             break;
         } else {
-            g_cond_wait_until(&v->cond, &v->lock, g_get_monotonic_time() + 1000);
+            g_cond_wait_until(&v->cond, &v->lock, g_get_monotonic_time() + 200);
         }
     }
     v->in_run = false;
@@ -154,7 +154,7 @@ static const char *const fake_stat_names[] = { "executed", NULL };
 
 static void fake_get_stats(const PtaBackendVp *vp, uint64_t *values)
 {
-    values[0] = ((const FakeVp *)vp)->executed;
+    values[0] = fake_vp_executed((PtaBackendVp *)(uintptr_t)vp);
 }
 
 static void fake_msi(PtaBackend *be, uint64_t address, uint32_t data)
