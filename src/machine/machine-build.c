@@ -56,9 +56,21 @@ static bool boot_with_devices(PtaVm *vm, bool tables_only, GError **error)
     return pta_partition_set_initial_regs(vm->partition, PTA_VTL0, bsp, error);
 }
 
+/* There is no isolation yet: all RAM is the guest's own. */
+static bool give_pages(PtaVm *vm, GError **error)
+{
+    size_t n = pta_memory_n_ranges(vm->memory);
+    g_autofree PtaInitialPages *pages = g_new0(PtaInitialPages, n);
+    for (size_t i = 0; i < n; i++) {
+        PtaRamRange range = pta_memory_range(vm->memory, i);
+        pages[i] = (PtaInitialPages){ range.gpa, range.size, PTA_PAGES_EXCLUSIVE };
+    }
+    return pta_partition_set_initial_page_visibility(vm->partition, pages, n, error);
+}
+
 bool pta_vm_load_kernel(PtaVm *vm, GError **error)
 {
-    return boot_with_devices(vm, false, error);
+    return boot_with_devices(vm, false, error) && give_pages(vm, error);
 }
 
 /* ---- construction ---- */

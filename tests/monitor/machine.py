@@ -5,6 +5,7 @@ usage: machine.py PARTITA FOLDER   (FOLDER has the guest that guest.S makes)
 import json
 import os
 import pty
+import random
 import re
 import select
 import signal
@@ -267,6 +268,56 @@ def halt():
         vm.end()
 
 
+def many_requests():
+    """3,000 random requests on four processors are answered as a model says"""
+    vm = Machine(partition={"vps": 4, "backend": "soft"})
+    try:
+        c = Client()
+        rand = random.Random(3)
+        state, halted, halts, trace = "running", False, 0, []
+        for number in range(3000):
+            what = rand.choice(("stop", "cont", "cont", "clear", "clear", "reset", "pulse", "off",
+                                "off", "status", "button", "nothing"))
+            trace = trace[-30:] + [what]
+            if what == "stop":
+                c.call("stop")
+                state = "paused" if state == "running" else state
+            elif what == "cont":
+                if state == "shutdown":
+                    assert '"shutdown"' in c.refused("cont"), trace
+                else:
+                    c.call("cont")
+                    state = "running"
+            elif what == "clear":
+                equal(c.call("clear-halt"), halted)
+                state, halted = ("running" if halted else state), False
+            elif what == "reset":
+                c.call("system_reset")
+                state = "prelaunch" if state in ("paused", "prelaunch") else "running"
+                halted = False
+            elif what == "pulse":
+                c.call("pulse-save-restore")
+            elif what == "off" and state == "running":
+                c.names()
+                vm.guest("o")
+                equal(c.event("HALT")["data"]["reason"], "power-off")
+                state, halted, halts = "shutdown", True, halts + 1
+            elif what == "button" and state != "running":
+                assert f'"{state}"' in c.refused("system_powerdown"), trace
+            if what != "nothing":
+                status = c.call("query-status")
+                equal((status["status"], status["running"], trace),
+                      (state, state == "running", trace))
+                equal((c.call("query-halt")["halted"], trace), (halted, trace))
+        assert halts > 50, halts
+        events = c.call("events-replay", since=0)
+        assert events["last"] > 1000, events["last"]
+        c.call("quit")
+        equal(vm.wait(), 0)
+    finally:
+        vm.end()
+
+
 def powered_off():
     """a guest power-off halts; a client that was away loses nothing; reset starts again"""
     vm = Machine()
@@ -510,7 +561,7 @@ def typed_ahead():
 
 
 def main():
-    tests = [queries, run_states, halt, powered_off, exits, tree, one_shot, console, typed_ahead]
+    tests = [queries, run_states, halt, many_requests, powered_off, exits, tree, one_shot, console, typed_ahead]
     print(f"1..{len(tests)}", flush=True)
     for number, test in enumerate(tests, 1):
         for name in ("vm.sock", "two.sock", "serial.sock"):
