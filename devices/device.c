@@ -8,8 +8,13 @@
 #include <string.h>
 
 const PtaDeviceClass *const pta_device_classes[] = {
-    &pta_debug_exit_class, &pta_rtc_cmos_class,   &pta_uart16550_class,
-    &pta_virtio_blk_class, &pta_virtio_rng_class, NULL,
+    &pta_debug_exit_class,
+    &pta_rtc_cmos_class,
+    &pta_uart16550_class,
+    &pta_virtio_blk_class,
+    &pta_virtio_rng_class,
+    &pta_watchdog_class,
+    NULL,
 };
 
 const PtaDeviceClass *pta_device_class_find(const char *type)

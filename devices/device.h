@@ -32,6 +32,7 @@ typedef enum PtaPlacedKind {
     PTA_PLACED_POWER, /* sleep and reset registers, and the generic event device's selector */
     PTA_PLACED_DEBUG_EXIT,
     PTA_PLACED_LEGACY_RESET, /* ports 0x64 and 0xcf9: for kernels told `reboot=k` or `reboot=p` */
+    PTA_PLACED_WATCHDOG,     /* the registers that the ACPI table WDAT names */
 } PtaPlacedKind;
 
 typedef struct PtaPlacedDevice {
@@ -63,6 +64,9 @@ struct PtaDeviceHost {
     void (*unplace)(PtaDeviceHost *host, PtaDevice *dev);
     /* The guest asked for a power transition or failed; any thread, returns at once. */
     void (*power)(PtaDeviceHost *host, int what /* PtaPowerRequest */, uint32_t code);
+    /* The partition's time in nanoseconds; it stands still while VPs are stopped, and a reset sets it
+     * back. Any thread, not before realize(). */
+    uint64_t (*clock_ns)(PtaDeviceHost *host);
     /* Directory that relative host paths start from. */
     const char *base_dir;
 };
@@ -73,6 +77,7 @@ typedef enum PtaPowerRequest {
     PTA_POWER_HIBERNATE,
     PTA_POWER_DEBUG_EXIT, /* code: the process's exit status */
     PTA_POWER_PANIC,      /* code: reason bits of the panic device */
+    PTA_POWER_WATCHDOG,   /* code: 1 if the guest wants a shutdown to follow, else a reset */
     PTA_POWER_QUIT,       /* not the guest: the user typed Ctrl-A x on the console */
 } PtaPowerRequest;
 

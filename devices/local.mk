@@ -15,7 +15,9 @@ libpartita_a_SOURCES += \
 	devices/power.c \
 	devices/power.h \
 	devices/rtc-cmos.c \
-	devices/uart16550.c
+	devices/uart16550.c \
+	devices/watchdog.c \
+	devices/watchdog.h
 
 libpartita_a_SOURCES += \
 	devices/chardev/backend.h \
@@ -91,6 +93,12 @@ tests_device_test_platform_SOURCES = tests/device/test-platform.c $(device_fixtu
 tests_device_test_platform_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_device_test_platform_LDADD = $(unit_libs)
 TESTS += tests/device/test-platform
+
+check_PROGRAMS += tests/device/test-watchdog
+tests_device_test_watchdog_SOURCES = tests/device/test-watchdog.c $(device_fixture)
+tests_device_test_watchdog_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_watchdog_LDADD = $(unit_libs)
+TESTS += tests/device/test-watchdog
 endif
 
 # What guests and saved states can bring.
@@ -147,4 +155,6 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/device-state/rng \
 	tests/fuzz/corpus/device-state/rng-queues \
 	tests/fuzz/corpus/device-state/rng-ring \
-	tests/fuzz/corpus/device-state/rng-status
+	tests/fuzz/corpus/device-state/rng-status \
+	tests/fuzz/corpus/device-state/watchdog \
+	tests/fuzz/corpus/device-state/watchdog-ended

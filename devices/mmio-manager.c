@@ -35,6 +35,7 @@ static const char *const kind_names[] = {
     [PTA_PLACED_POWER] = "power",
     [PTA_PLACED_DEBUG_EXIT] = "debug-exit",
     [PTA_PLACED_LEGACY_RESET] = "legacy-reset",
+    [PTA_PLACED_WATCHDOG] = "watchdog",
 };
 
 const char *pta_placed_kind_name(PtaPlacedKind kind)

@@ -88,7 +88,7 @@ static void host_power(PtaDeviceHost *host, int what, uint32_t code)
     static const PtaHaltKind kinds[] = {
         [PTA_POWER_OFF] = PTA_HALT_POWER_OFF,       [PTA_POWER_RESET] = PTA_HALT_RESET,
         [PTA_POWER_HIBERNATE] = PTA_HALT_HIBERNATE, [PTA_POWER_DEBUG_EXIT] = PTA_HALT_DEBUG_EXIT,
-        [PTA_POWER_PANIC] = PTA_HALT_PANIC,
+        [PTA_POWER_PANIC] = PTA_HALT_PANIC,         [PTA_POWER_WATCHDOG] = PTA_HALT_WATCHDOG,
     };
     PtaVm *vm = host->opaque;
     if (what == PTA_POWER_QUIT) {
@@ -98,6 +98,13 @@ static void host_power(PtaDeviceHost *host, int what, uint32_t code)
     g_assert(what >= 0 && (size_t)what < G_N_ELEMENTS(kinds));
     PtaHaltReason reason = { .kind = kinds[what], .code = code };
     pta_partition_halt(vm->partition, &reason);
+}
+
+static uint64_t host_clock_ns(PtaDeviceHost *host)
+{
+    PtaVm *vm = host->opaque;
+    PtaBackend *be = pta_partition_backend(vm->partition);
+    return be->ops->clock_ns(be);
 }
 
 void pta_vm_ioapic_msi(void *opaque, uint64_t address, uint32_t data)
@@ -128,6 +135,7 @@ void pta_vm_init_device_host(PtaVm *vm)
         .io_context = pta_io_thread_context(vm->io),
         .opaque = vm,
         .power = host_power,
+        .clock_ns = host_clock_ns,
         .base_dir = vm->base_dir,
     };
 }

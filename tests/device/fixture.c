@@ -20,6 +20,12 @@ static void fix_power(PtaDeviceHost *host, int what, uint32_t code)
     g_atomic_int_inc(&f->n_power);
 }
 
+static uint64_t fix_clock_ns(PtaDeviceHost *host)
+{
+    Fixture *f = host->opaque;
+    return __atomic_load_n(&f->clock_ns, __ATOMIC_RELAXED);
+}
+
 static void fix_wrote(void *opaque, uint64_t gpa, uint64_t len)
 {
     Fixture *f = opaque;
@@ -54,6 +60,7 @@ void fix_new(Fixture *f)
         .io_context = f->context,
         .opaque = f,
         .power = fix_power,
+        .clock_ns = fix_clock_ns,
         .base_dir = f->dir,
     };
     pta_mmio_manager_attach(f->manager, &f->host);

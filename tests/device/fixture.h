@@ -33,6 +33,7 @@ typedef struct Fixture {
     int irq[FIX_N_IRQS];   /* ATOMIC: level */
     int edges[FIX_N_IRQS]; /* ATOMIC: rises */
     int n_power;           /* ATOMIC */
+    uint64_t clock_ns;     /* ATOMIC: the partition's time, which the test moves */
     int power_what;
     uint32_t power_code;
     char *dir;   /* a temporary folder */

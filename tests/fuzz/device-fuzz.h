@@ -37,13 +37,24 @@ typedef struct FuzzMachine {
     PtaBus *mmio;
     PtaMmioManager *manager;
     PtaDeviceHost host;
-    unsigned level; /* of the interrupt line */
+    unsigned level;    /* of the interrupt line */
+    uint64_t clock_ns; /* the partition's time */
 } FuzzMachine;
 
 static inline void fuzz_set_irq(void *opaque, unsigned pin, bool level)
 {
     (void)pin;
     ((FuzzMachine *)opaque)->level = level;
+}
+
+static inline void fuzz_power(PtaDeviceHost *host, int what, uint32_t code)
+{
+    (void)host, (void)what, (void)code;
+}
+
+static inline uint64_t fuzz_clock_ns(PtaDeviceHost *host)
+{
+    return ((FuzzMachine *)host->opaque)->clock_ns;
 }
 
 static inline void fuzz_quiet(const char *domain, GLogLevelFlags level, const char *text,
@@ -71,6 +82,9 @@ static inline void fuzz_machine_init(FuzzMachine *m)
     m->host = (PtaDeviceHost){
         .memory = pta_memory_new(&range, 1, NULL),
         .io_context = g_main_context_new(),
+        .opaque = m,
+        .power = fuzz_power,
+        .clock_ns = fuzz_clock_ns,
         .base_dir = "/",
     };
     g_assert(m->host.memory != NULL);

@@ -28,6 +28,11 @@ static void restore(PtaDevice *dev, json_t *json)
     } else {
         g_assert(pta_device_restore(dev, after, NULL));
     }
+    /* Whatever was taken can be lived with. */
+    pta_device_start(dev);
+    machine.clock_ns += UINT64_C(1) << 40;
+    fuzz_run(&machine);
+    pta_device_quiesce(dev);
     json_t *inspected = pta_device_inspect(dev);
     json_decref(inspected);
     json_decref(before);
@@ -37,15 +42,17 @@ static void restore(PtaDevice *dev, json_t *json)
 /* Input: which device, then its state. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static PtaDevice *devs[2];
+    static PtaDevice *devs[3];
     FuzzMachine *m = &machine;
     if (!devs[0]) {
         VirtioRngConfig rng = { 0 };
+        WatchdogConfig watchdog = { 0 };
         PtaIoapicConfig ioapic = { .n_pins = 24, .base = PTA_IOAPIC_BASE, .msi = no_msi };
         fuzz_machine_init(m);
         devs[0] = pta_device_new(&pta_virtio_rng_class, "rng0", &m->host, &rng, NULL);
         devs[1] = pta_device_new(&pta_ioapic_class, "ioapic", &m->host, &ioapic, NULL);
-        g_assert(devs[0] && devs[1]);
+        devs[2] = pta_device_new(&pta_watchdog_class, "wd", &m->host, &watchdog, NULL);
+        g_assert(devs[0] && devs[1] && devs[2]);
     }
     if (size < 1) {
         return 0;

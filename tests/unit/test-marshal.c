@@ -143,7 +143,7 @@ static const Refusal refusals[] = {
       "\"../disk\"" },
     { "\"virtio-rng\"", "\"virtio-gpu\"",
       "$.devices[2].type: expected one of uart16550, virtio-blk, virtio-rng, rtc-cmos, debug-exit, "
-      "found \"virtio-gpu\"" },
+      "watchdog, found \"virtio-gpu\"" },
     { "\"path\": \"disk.img\", ", "", "$.devices[1].block.path: expected a path, found nothing" },
     { "\"read-only\": false", "\"read-only\": \"no\"",
       "$.devices[1].block.read-only: expected true or false, found \"no\"" },
