@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "devices/power.h"
+#include "devices/watchdog.h"
 #include "src/boot/aml.h"
 #include "src/boot/layout.h"
 #include "src/boot/loader.h"
@@ -57,6 +58,21 @@ enum {
     FADT_SIZE = 276,
     FADT_REVISION = 6,
     FADT_MINOR = 4,
+
+    /* Hardware Watchdog Timers Design Specification, "Watchdog Action Table" */
+    WDAT_HEADER_LENGTH = 36, /* of what lies between the ACPI header and the entries */
+    WDAT_PCI_SEGMENT = 40,
+    WDAT_PCI_BUS = 42, /* bus, device, function */
+    WDAT_TIMER_PERIOD = 48,
+    WDAT_MAX_COUNT = 52,
+    WDAT_MIN_COUNT = 56,
+    WDAT_FLAGS = 60,
+    WDAT_ENTRIES = 64,
+    WDAT_SIZE = 68,
+    WDAT_ENTRY_GAS = 4,
+    WDAT_ENTRY_VALUE = 16,
+    WDAT_ENTRY_MASK = 20,
+    WDAT_ENTRY_SIZE = 24,
 };
 
 #define BOOT_ARCH_NO_VGA      (1u << 2)
@@ -67,6 +83,8 @@ enum {
 #define FADT_SLP_BUTTON       (UINT32_C(1) << 5) /* no fixed-hardware sleep button */
 #define FADT_RESET_REG_SUP    (UINT32_C(1) << 10)
 #define FADT_HW_REDUCED       (UINT32_C(1) << 20)
+
+#define WDAT_ENABLED          0x01
 
 /* ---- tables and checksums ---- */
 
@@ -208,13 +226,13 @@ static GByteArray *build_madt(const PtaAcpiParams *params)
 
 /* ---- FADT ---- */
 
-/* A register of 8 bits as a Generic Address Structure (5.2.3.2). */
-static void put_gas8(uint8_t *gas, const PtaPlacedDevice *dev, uint64_t offset)
+/* A register of 8 or 32 bits as a Generic Address Structure (5.2.3.2). */
+static void put_gas(uint8_t *gas, const PtaPlacedDevice *dev, uint64_t offset, uint8_t width)
 {
     gas[0] = dev->pio ? PTA_AML_SYSTEM_IO : PTA_AML_SYSTEM_MEMORY;
-    gas[1] = 8; /* width */
-    gas[2] = 0; /* bit offset */
-    gas[3] = 1; /* byte access */
+    gas[1] = width;
+    gas[2] = 0;                   /* bit offset */
+    gas[3] = width == 32 ? 3 : 1; /* accessed as a whole */
     pta_put_le64(gas + 4, dev->base + offset);
 }
 
@@ -230,10 +248,10 @@ static GByteArray *build_fadt(const PtaAcpiParams *params, uint64_t dsdt)
     const PtaPlacedDevice *power = find_device(params, PTA_PLACED_POWER);
     if (power) {
         flags |= FADT_RESET_REG_SUP;
-        put_gas8(f + FADT_RESET_REG, power, PTA_POWER_RESET_REG);
+        put_gas(f + FADT_RESET_REG, power, PTA_POWER_RESET_REG, 8);
         f[FADT_RESET_VALUE] = PTA_POWER_RESET_VALUE;
-        put_gas8(f + FADT_SLEEP_CONTROL, power, PTA_POWER_SLEEP_CONTROL);
-        put_gas8(f + FADT_SLEEP_STATUS, power, PTA_POWER_SLEEP_STATUS);
+        put_gas(f + FADT_SLEEP_CONTROL, power, PTA_POWER_SLEEP_CONTROL, 8);
+        put_gas(f + FADT_SLEEP_STATUS, power, PTA_POWER_SLEEP_STATUS, 8);
     }
     pta_put_le32(f + FADT_DSDT, (uint32_t)dsdt);
     pta_put_le64(f + FADT_X_DSDT, dsdt);
@@ -245,6 +263,61 @@ static GByteArray *build_fadt(const PtaAcpiParams *params, uint64_t dsdt)
     f[FADT_MINOR_VERSION] = FADT_MINOR;
     memcpy(f + FADT_HYPERVISOR_ID, OEM_TABLE_ID, 8);
     return fadt;
+}
+
+/* ---- WDAT ---- */
+
+/*
+ * What a driver may ask for (action) and the access that does it (instruction). Linux makes a device
+ * of the table (drivers/acpi/acpi_watchdog.c) that owns the registers, so they are not listed among
+ * the board's: it could not reserve them there.
+ */
+static const struct {
+    uint8_t action, instruction, reg;
+    uint32_t value, mask;
+} wdat_entries[] = {
+    /* clang-format off */
+    {  1 /* reload */,           2 /* write value */,     PTA_WATCHDOG_RELOAD,  1, 1 },
+    {  4 /* get periods left */, 1 /* read countdown */,  PTA_WATCHDOG_LEFT,    0, 0xffff },
+    {  5 /* get count */,        1,                       PTA_WATCHDOG_COUNT,   0, 0xffff },
+    {  6 /* set count */,        3 /* write countdown */, PTA_WATCHDOG_COUNT,   0, 0xffff },
+    {  8 /* is it running */,    0 /* read value */,      PTA_WATCHDOG_CONTROL, 1, 1 },
+    {  9 /* start */,            2,                       PTA_WATCHDOG_CONTROL, 1, 1 },
+    { 10 /* is it stopped */,    0,                       PTA_WATCHDOG_CONTROL, 0, 1 },
+    { 11 /* stop */,             2,                       PTA_WATCHDOG_CONTROL, 0, 1 },
+    { 16 /* will it reboot */,   0,                       PTA_WATCHDOG_EXPIRY, PTA_WATCHDOG_REBOOT, 1 },
+    { 17 /* let it reboot */,    2,                       PTA_WATCHDOG_EXPIRY, PTA_WATCHDOG_REBOOT, 1 },
+    { 18 /* will it shut down */, 0,                      PTA_WATCHDOG_EXPIRY, PTA_WATCHDOG_SHUTDOWN, 1 },
+    { 19 /* let it shut down */, 2,                       PTA_WATCHDOG_EXPIRY, PTA_WATCHDOG_SHUTDOWN, 1 },
+    { 32 /* has it expired */,   0,                       PTA_WATCHDOG_STATUS,  1, 1 },
+    { 33 /* clear that */,       2,                       PTA_WATCHDOG_STATUS,  1, 1 },
+    /* clang-format on */
+};
+
+G_STATIC_ASSERT(PTA_WATCHDOG_COUNT_MAX == 0xffff);
+
+static GByteArray *build_wdat(const PtaPlacedDevice *dev)
+{
+    const size_t n = G_N_ELEMENTS(wdat_entries);
+    GByteArray *wdat = table_new("WDAT", 1, WDAT_SIZE + n * WDAT_ENTRY_SIZE);
+    uint8_t *w = wdat->data;
+    pta_put_le32(w + WDAT_HEADER_LENGTH, WDAT_SIZE - HDR_SIZE);
+    pta_put_le16(w + WDAT_PCI_SEGMENT, 0xff); /* it is no PCI device: all of them 0xff */
+    memset(w + WDAT_PCI_BUS, 0xff, 3);
+    pta_put_le32(w + WDAT_TIMER_PERIOD, PTA_WATCHDOG_PERIOD_MS);
+    pta_put_le32(w + WDAT_MAX_COUNT, PTA_WATCHDOG_COUNT_MAX);
+    pta_put_le32(w + WDAT_MIN_COUNT, PTA_WATCHDOG_COUNT_MIN);
+    w[WDAT_FLAGS] = WDAT_ENABLED;
+    pta_put_le32(w + WDAT_ENTRIES, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *e = w + WDAT_SIZE + i * WDAT_ENTRY_SIZE;
+        e[0] = wdat_entries[i].action;
+        e[1] = wdat_entries[i].instruction;
+        put_gas(e + WDAT_ENTRY_GAS, dev, wdat_entries[i].reg, 32);
+        pta_put_le32(e + WDAT_ENTRY_VALUE, wdat_entries[i].value);
+        pta_put_le32(e + WDAT_ENTRY_MASK, wdat_entries[i].mask);
+    }
+    return wdat;
 }
 
 /* ---- DSDT ---- */
@@ -411,7 +484,7 @@ static GByteArray *build_dsdt(const PtaAcpiParams *params)
         case PTA_PLACED_POWER:
             add_power(&aml, dev);
             break;
-        default: /* in the MADT or the FADT, or found by nobody */
+        default: /* in the MADT, the FADT or the WDAT, or found by nobody */
             break;
         }
     }
@@ -450,9 +523,14 @@ GByteArray *pta_acpi_build(const PtaAcpiParams *params, uint64_t base, size_t ma
     uint64_t fadt_gpa = base + append_table(all, fadt);
     g_autoptr(GByteArray) madt = build_madt(params);
     uint64_t madt_gpa = base + append_table(all, madt);
-    g_autoptr(GByteArray) xsdt = table_new("XSDT", 1, HDR_SIZE + 16);
+    const PtaPlacedDevice *watchdog = find_device(params, PTA_PLACED_WATCHDOG);
+    g_autoptr(GByteArray) xsdt = table_new("XSDT", 1, HDR_SIZE + (watchdog ? 24 : 16));
     pta_put_le64(xsdt->data + HDR_SIZE, fadt_gpa);
     pta_put_le64(xsdt->data + HDR_SIZE + 8, madt_gpa);
+    if (watchdog) {
+        g_autoptr(GByteArray) wdat = build_wdat(watchdog);
+        pta_put_le64(xsdt->data + HDR_SIZE + 16, base + append_table(all, wdat));
+    }
     uint64_t xsdt_gpa = base + append_table(all, xsdt);
     write_rsdp(all->data, xsdt_gpa);
     if (all->len > max) {

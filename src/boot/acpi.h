@@ -17,7 +17,7 @@ typedef struct PtaAcpiParams {
 } PtaAcpiParams;
 
 /*
- * RSDP, XSDT, FADT, MADT and DSDT as one piece that is to lie at `base`, where a kernel scans for
+ * RSDP, XSDT, FADT, MADT, DSDT and, if there is a watchdog, WDAT as one piece that is to lie at `base`, where a kernel scans for
  * it; the RSDP is its first byte. NULL and class BAD_DESCRIPTION if that is more than `max` bytes,
  * or the table of devices cannot be described.
  */

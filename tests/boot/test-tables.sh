@@ -7,19 +7,28 @@ builddir=${builddir:-.} srcdir=${srcdir:-.}
 . "$srcdir/tests/lib/tap.sh"
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-echo 1..8
+echo 1..10
 
 "$builddir/tests/boot/dump-tables" "$work" >"$work/log" 2>&1
 tap_result $? "tables are written" "$work/log"
 
 if command -v iasl >/dev/null; then
-    for table in facp apic xsdt; do
+    for table in facp apic xsdt wdat; do
         iasl -p "$work/$table" -d "$work/$table.aml" >"$work/log" 2>&1
         status=$?
         # In a data table iasl reports what it does not understand inside the listing.
         if grep -qiE 'invalid|incorrect|unknown' "$work/$table.dsl" "$work/log"; then status=1; fi
         tap_result $status "iasl understands $table" "$work/log"
     done
+    # What it compiles from its own reading of the watchdog's table is that table again.
+    if iasl -p "$work/wdat-again" -tc "$work/wdat.dsl" >"$work/log" 2>&1 &&
+        ! grep -qE '[1-9][0-9]* (Errors|Warnings)' "$work/log" &&
+        tail -c +37 "$work/wdat.aml" >"$work/a" && tail -c +37 "$work/wdat-again.aml" >"$work/b" &&
+        cmp "$work/a" "$work/b" >>"$work/log" 2>&1; then
+        tap_result 0 "iasl compiles wdat to the same bytes"
+    else
+        tap_result 1 "iasl compiles wdat to the same bytes" "$work/log"
+    fi
     # iasl refuses the id "VMBus", which Hyper-V and Linux have, when it compiles: only disassembled.
     for table in vmbus-dsdt dsdt; do
         iasl -p "$work/$table" -d "$work/$table.aml" >"$work/log" 2>&1 && [ -s "$work/$table.dsl" ] &&
@@ -36,7 +45,7 @@ if command -v iasl >/dev/null; then
         tap_result 1 "iasl compiles it to the same bytes without a warning" "$work/log"
     fi
 else
-    for what in facp apic xsdt vmbus-dsdt dsdt "the same DSDT"; do tap_skip "iasl understands $what" "no iasl"; done
+    for what in facp apic xsdt wdat "the same WDAT" vmbus-dsdt dsdt "the same DSDT"; do tap_skip "iasl understands $what" "no iasl"; done
 fi
 
 if command -v dtc >/dev/null; then

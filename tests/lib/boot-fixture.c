@@ -11,6 +11,7 @@
 #include <zstd.h>
 
 #include "devices/power.h"
+#include "devices/watchdog.h"
 
 const PtaPlacedDevice fixture_devices[] = {
     { PTA_PLACED_IOAPIC, "ioapic", false, 0xfec00000, 0x1000, -1, false, 0 },
@@ -22,6 +23,7 @@ const PtaPlacedDevice fixture_devices[] = {
     { PTA_PLACED_VIRTIO_MMIO, "rng0", false, 0xd0001000, 0x1000, 16, false, 1 },
     { PTA_PLACED_VIRTIO_MMIO, "net0", false, 0xd0002000, 0x1000, 6, true, 2 },
     { PTA_PLACED_DEBUG_EXIT, "exit", true, 0xf4, 4, -1, false, 0 },
+    { PTA_PLACED_WATCHDOG, "wd", false, 0xd0003000, PTA_WATCHDOG_SIZE, -1, false, 0 },
 };
 const size_t fixture_n_devices = G_N_ELEMENTS(fixture_devices);
 

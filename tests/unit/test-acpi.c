@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "devices/power.h"
+#include "devices/watchdog.h"
 #include "src/boot/aml.h"
 #include "tests/lib/boot-fixture.h"
 
@@ -194,6 +195,68 @@ static void dsdt_names_the_devices(void **unused)
     assert_true(dsdt_has(with_vmbus, "VMBus", 6));
 }
 
+/* The entry of an action; each is there once. */
+static const uint8_t *wdat_entry(const uint8_t *wdat, uint8_t action)
+{
+    const uint8_t *found = NULL;
+    for (uint32_t i = 0; i < pta_le32(wdat + 64); i++) {
+        const uint8_t *e = wdat + 68 + 24 * i;
+        if (e[0] == action) {
+            assert_null(found);
+            found = e;
+        }
+    }
+    assert_non_null(found);
+    return found;
+}
+
+static void wdat_describes_the_watchdog(void **unused)
+{
+    static const struct {
+        uint8_t action, instruction;
+        uint32_t reg, value, mask;
+    } want[] = {
+        { 1, 2, PTA_WATCHDOG_RELOAD, 1, 1 },     { 4, 1, PTA_WATCHDOG_LEFT, 0, 0xffff },
+        { 5, 1, PTA_WATCHDOG_COUNT, 0, 0xffff }, { 6, 3, PTA_WATCHDOG_COUNT, 0, 0xffff },
+        { 8, 0, PTA_WATCHDOG_CONTROL, 1, 1 },    { 9, 2, PTA_WATCHDOG_CONTROL, 1, 1 },
+        { 10, 0, PTA_WATCHDOG_CONTROL, 0, 1 },   { 11, 2, PTA_WATCHDOG_CONTROL, 0, 1 },
+        { 16, 0, PTA_WATCHDOG_EXPIRY, 0, 1 },    { 17, 2, PTA_WATCHDOG_EXPIRY, 0, 1 },
+        { 18, 0, PTA_WATCHDOG_EXPIRY, 1, 1 },    { 19, 2, PTA_WATCHDOG_EXPIRY, 1, 1 },
+        { 32, 0, PTA_WATCHDOG_STATUS, 1, 1 },    { 33, 2, PTA_WATCHDOG_STATUS, 1, 1 },
+    };
+    PtaAcpiParams params = default_params();
+    g_autoptr(GByteArray) all = build(&params);
+    const uint8_t *wdat = find_table(all, "WDAT");
+    assert_int_equal(pta_le32(wdat + 36), 32);
+    static const uint8_t no_pci[] = { 0xff, 0, 0xff, 0xff, 0xff, 0, 0, 0 };
+    assert_memory_equal(wdat + 40, no_pci, sizeof(no_pci));
+    assert_int_equal(pta_le32(wdat + 48), PTA_WATCHDOG_PERIOD_MS);
+    assert_int_equal(pta_le32(wdat + 52), PTA_WATCHDOG_COUNT_MAX);
+    assert_int_equal(pta_le32(wdat + 56), PTA_WATCHDOG_COUNT_MIN);
+    assert_int_equal(pta_le32(wdat + 60), 1); /* enabled, runs on in sleep */
+    assert_int_equal(pta_le32(wdat + 64), G_N_ELEMENTS(want));
+    assert_int_equal(pta_le32(wdat + 4), 68 + 24 * G_N_ELEMENTS(want));
+    for (size_t i = 0; i < G_N_ELEMENTS(want); i++) {
+        const uint8_t *e = wdat_entry(wdat, want[i].action);
+        assert_int_equal(e[1], want[i].instruction);
+        assert_int_equal(pta_le16(e + 2), 0);
+        static const uint8_t memory_dword[] = { 0, 32, 0, 3 };
+        assert_memory_equal(e + 4, memory_dword, sizeof(memory_dword));
+        assert_int_equal(pta_le64(e + 8), 0xd0003000 + want[i].reg);
+        assert_int_equal(pta_le32(e + 16), want[i].value);
+        assert_int_equal(pta_le32(e + 20), want[i].mask);
+    }
+    /* Its registers are not the board's: Linux could reserve them for one only. */
+    static const uint8_t window[] = { 0x86, 9, 0, 1, 0x00, 0x30, 0x00, 0xd0 };
+    assert_false(dsdt_has(all, window, sizeof(window)));
+
+    params.n_devices--; /* without it, the last one */
+    g_autoptr(GByteArray) bare = build(&params);
+    assert_null(memmem(bare->data, bare->len, "WDAT", 4));
+    const uint8_t *xsdt = bare->data + (pta_le64(bare->data + 24) - BASE);
+    assert_int_equal(pta_le32(xsdt + 4), 36 + 16);
+}
+
 static void what_cannot_be_described_is_refused(void **unused)
 {
     PtaAcpiParams params = default_params();
@@ -289,6 +352,7 @@ int main(void)
         cmocka_unit_test(many_processors_have_x2apic_entries),
         cmocka_unit_test(fadt_is_hardware_reduced),
         cmocka_unit_test(dsdt_names_the_devices),
+        cmocka_unit_test(wdat_describes_the_watchdog),
         cmocka_unit_test(what_cannot_be_described_is_refused),
         cmocka_unit_test(block_lengths_are_encoded),
         cmocka_unit_test(integers_and_ids_are_encoded),
