@@ -60,6 +60,7 @@ bool qmp_query_status(PtaVm *vm, StatusInfo **ret, GError **error)
         [PTA_RUN_STATE_GUEST_PANICKED] = RUN_STATE_GUEST_PANICKED,
         [PTA_RUN_STATE_INTERNAL_ERROR] = RUN_STATE_INTERNAL_ERROR,
         [PTA_RUN_STATE_DEBUG] = RUN_STATE_DEBUG,
+        [PTA_RUN_STATE_WATCHDOG] = RUN_STATE_WATCHDOG,
     };
     PtaRunState state = pta_vm_state(vm);
     *ret = g_new0(StatusInfo, 1);
@@ -125,6 +126,12 @@ bool qmp_quit(PtaVm *vm, GError **error)
 bool qmp_inject_nmi(PtaVm *vm, GError **error)
 {
     pta_vm_inject_nmi(vm);
+    return true;
+}
+
+bool qmp_watchdog_set_action(PtaVm *vm, const WatchdogSetActionArgs *args, GError **error)
+{
+    pta_vm_set_watchdog_action(vm, args->action);
     return true;
 }
 

@@ -12,6 +12,8 @@ struct PtaVmMonitor {
     PtaEventSink *sink;
     PtaSessionEnv env;
     PtaMonitor *monitor;
+    WatchdogAction watchdog_action; /* of the last event … */
+    int64_t watchdog_us;            /* … and when; 0: never */
 };
 
 /* The machine names causes as QEMU does. */
@@ -64,6 +66,19 @@ static void on_panicked(void *opaque, HaltAction action)
     qmp_event_guest_panicked(m->sink, actions[action], NULL);
 }
 
+/* As QEMU's: a guest may set its watchdog to expire all the time. */
+static void on_watchdog(void *opaque, WatchdogAction action)
+{
+    PtaVmMonitor *m = opaque;
+    int64_t now = g_get_monotonic_time();
+    if (m->watchdog_us && action == m->watchdog_action && now - m->watchdog_us < G_USEC_PER_SEC) {
+        return;
+    }
+    m->watchdog_us = now;
+    m->watchdog_action = action;
+    qmp_event_watchdog(m->sink, action);
+}
+
 static void on_halted(void *opaque, const PtaHaltReason *reason, HaltAction action)
 {
     PtaVmMonitor *m = opaque;
@@ -78,6 +93,7 @@ static const PtaVmObserver observer = {
     .powerdown = on_powerdown,
     .shutdown = on_shutdown,
     .panicked = on_panicked,
+    .watchdog = on_watchdog,
     .halted = on_halted,
 };
 

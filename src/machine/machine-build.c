@@ -221,6 +221,7 @@ static PtaVm *new_vm(const MachineConfig *config, const char *base_dir)
     vm->config = config;
     vm->base_dir = g_strdup(base_dir);
     vm->uuid = config->uuid ? g_strdup(config->uuid) : g_uuid_string_random();
+    pta_vm_set_watchdog_action(vm, pta_vm_watchdog_action_of(config->on_watchdog));
     vm->observers = g_array_new(FALSE, FALSE, sizeof(PtaVmObserverRef));
     vm->devices = g_ptr_array_new_with_free_func(free_device);
     vm->units = pta_units_new();

@@ -21,6 +21,7 @@ struct PtaVm {
     char *base_dir;
     char *uuid;
     PtaRunState state;
+    int watchdog_action; /* WatchdogAction; ATOMIC, MAIN writes */
     const PtaBackendOps *backend;
     PtaMemory *memory;
     PtaBus *mmio, *pio;
@@ -64,6 +65,10 @@ bool pta_vm_load_kernel(PtaVm *vm, GError **error);
 /* machine.c: PtaPartitionParams.on_halt, .on_debug. */
 void pta_vm_on_halt(void *opaque, const PtaHaltReason *reason);
 void pta_vm_on_debug(void *opaque, bool stopped);
+/* An action in QEMU's words. */
+WatchdogAction pta_vm_watchdog_action_of(HaltAction action);
+/* The watchdog expired, and the action is one with which the guest runs on. */
+void pta_vm_on_watchdog(PtaVm *vm, WatchdogAction action);
 /* The run state; and STOP and RESUME, each once for a change. */
 void pta_vm_enter(PtaVm *vm, PtaRunState state);
 void pta_vm_tell_stopped(PtaVm *vm);

@@ -18,6 +18,7 @@ const char *pta_run_state_name(PtaRunState state)
         [PTA_RUN_STATE_GUEST_PANICKED] = "guest-panicked",
         [PTA_RUN_STATE_INTERNAL_ERROR] = "internal-error",
         [PTA_RUN_STATE_DEBUG] = "debug",
+        [PTA_RUN_STATE_WATCHDOG] = "watchdog",
     };
     g_assert(state < PTA_N_RUN_STATES);
     return names[state];
@@ -117,7 +118,7 @@ static const HaltPolicy policies[PTA_N_HALTS] = {
     [PTA_HALT_RESET] = { PTA_RUN_STATE_SHUTDOWN, PTA_EXIT_STATUS_RESET },
     [PTA_HALT_TRIPLE_FAULT] = { PTA_RUN_STATE_GUEST_PANICKED, PTA_EXIT_STATUS_CRASH, true },
     [PTA_HALT_PANIC] = { PTA_RUN_STATE_GUEST_PANICKED, PTA_EXIT_STATUS_CRASH, true },
-    [PTA_HALT_WATCHDOG] = { PTA_RUN_STATE_GUEST_PANICKED, PTA_EXIT_STATUS_CRASH, true },
+    [PTA_HALT_WATCHDOG] = { PTA_RUN_STATE_WATCHDOG, PTA_EXIT_STATUS_WATCHDOG },
     [PTA_HALT_INTERNAL_ERROR] = { PTA_RUN_STATE_INTERNAL_ERROR, PTA_EXIT_STATUS_INTERNAL, true },
     [PTA_HALT_DEBUG_BREAK] = { PTA_RUN_STATE_DEBUG },
     [PTA_HALT_SINGLE_STEP] = { PTA_RUN_STATE_DEBUG },
@@ -126,9 +127,32 @@ static const HaltPolicy policies[PTA_N_HALTS] = {
     [PTA_HALT_DEBUG_EXIT] = { PTA_RUN_STATE_SHUTDOWN },
 };
 
-static HaltAction halt_action(const PtaVm *vm, PtaHaltKind kind)
+WatchdogAction pta_vm_watchdog_action_of(HaltAction action)
 {
-    switch (kind) {
+    static const WatchdogAction actions[] = {
+        [HALT_ACTION_HALT] = WATCHDOG_ACTION_PAUSE,
+        [HALT_ACTION_RESET] = WATCHDOG_ACTION_RESET,
+        [HALT_ACTION_EXIT] = WATCHDOG_ACTION_POWEROFF,
+    };
+    return actions[action];
+}
+
+/* The other actions have let the guest run on: they were asked for in the meantime. */
+static HaltAction watchdog_halt_action(const PtaVm *vm, bool shutdown)
+{
+    switch (g_atomic_int_get(&vm->watchdog_action)) {
+    case WATCHDOG_ACTION_RESET:
+        return shutdown ? vm->config->on_shutdown : HALT_ACTION_RESET;
+    case WATCHDOG_ACTION_POWEROFF:
+        return HALT_ACTION_EXIT;
+    default:
+        return HALT_ACTION_HALT;
+    }
+}
+
+static HaltAction halt_action(const PtaVm *vm, const PtaHaltReason *reason)
+{
+    switch (reason->kind) {
     case PTA_HALT_POWER_OFF:
     case PTA_HALT_HIBERNATE:
         return vm->config->on_shutdown;
@@ -136,8 +160,9 @@ static HaltAction halt_action(const PtaVm *vm, PtaHaltKind kind)
         return vm->config->on_reset;
     case PTA_HALT_TRIPLE_FAULT:
     case PTA_HALT_PANIC:
-    case PTA_HALT_WATCHDOG:
         return vm->config->on_crash;
+    case PTA_HALT_WATCHDOG:
+        return watchdog_halt_action(vm, reason->code == 1);
     case PTA_HALT_INTERNAL_ERROR:
         /* A reset would only bring it back. */
         return vm->config->on_crash == HALT_ACTION_EXIT ? HALT_ACTION_EXIT : HALT_ACTION_HALT;
@@ -154,12 +179,19 @@ static void tell_qemu_events(PtaVm *vm, const PtaHaltReason *reason, HaltAction 
     if (policy->crash) {
         PTA_VM_TELL(vm, panicked, action);
     }
+    if (reason->kind == PTA_HALT_WATCHDOG) {
+        PTA_VM_TELL(vm, watchdog, pta_vm_watchdog_action_of(action));
+    }
     if (action == HALT_ACTION_RESET) {
         return; /* RESET follows */
     }
     if (policy->crash) {
         if (action == HALT_ACTION_EXIT) {
             PTA_VM_TELL(vm, shutdown, true, "guest-panic");
+        }
+    } else if (reason->kind == PTA_HALT_WATCHDOG) {
+        if (action == HALT_ACTION_EXIT) {
+            PTA_VM_TELL(vm, shutdown, true, "guest-reset");
         }
     } else if (policy->state == PTA_RUN_STATE_SHUTDOWN) {
         PTA_VM_TELL(vm, shutdown, true,
@@ -172,7 +204,7 @@ void pta_vm_on_halt(void *opaque, const PtaHaltReason *reason)
 {
     PtaVm *vm = opaque;
     const HaltPolicy *policy = &policies[reason->kind];
-    HaltAction action = halt_action(vm, reason->kind);
+    HaltAction action = halt_action(vm, reason);
     g_message("machine: the guest halted: %s%s%s%s", pta_halt_kind_name(reason->kind),
               reason->text[0] ? " (" : "", reason->text, reason->text[0] ? ")" : "");
     if (action == HALT_ACTION_HALT) {
@@ -203,6 +235,30 @@ void pta_vm_on_debug(void *opaque, bool stopped)
     } else if (!stopped && vm->state == PTA_RUN_STATE_DEBUG) {
         pta_vm_enter(vm,
                      pta_units_started(vm->units) ? PTA_RUN_STATE_RUNNING : PTA_RUN_STATE_PAUSED);
+    }
+}
+
+void pta_vm_set_watchdog_action(PtaVm *vm, WatchdogAction action)
+{
+    pta_assert_main();
+    g_atomic_int_set(&vm->watchdog_action, (int)action);
+}
+
+void pta_vm_on_watchdog(PtaVm *vm, WatchdogAction action)
+{
+    static PtaRatelimit limit;
+    uint32_t missed;
+    pta_assert_main();
+    PTA_VM_TELL(vm, watchdog, action);
+    if (action == WATCHDOG_ACTION_DEBUG && pta_ratelimit_ok(&limit, &missed)) {
+        g_message("machine: the watchdog expired (%u more since the last line)", missed);
+    } else if (action == WATCHDOG_ACTION_INJECT_NMI) {
+        pta_vm_inject_nmi(vm);
+    } else if (action == WATCHDOG_ACTION_SHUTDOWN) {
+        g_autoptr(GError) error = NULL;
+        if (!pta_vm_powerdown(vm, &error)) {
+            g_warning("machine: the watchdog expired, but %s", error->message);
+        }
     }
 }
 

@@ -3,8 +3,9 @@
  * monitor and the command line are its users; it knows neither, it tells observers.
  *
  * Run states are QEMU's: a machine is made in `prelaunch`, pta_vm_cont() makes it `running`,
- * pta_vm_stop() `paused`, each as soon as it begins; a guest power-off with action `halt` leaves it in `shutdown`, a crash in
- * `guest-panicked`, a back end that cannot go on in `internal-error`, a debug stop in `debug`.
+ * pta_vm_stop() `paused`, each as soon as it begins; a guest power-off with action `halt` leaves it in
+ * `shutdown`, a crash in `guest-panicked`, a back end that cannot go on in `internal-error`, a debug
+ * stop in `debug`, an expiry of the watchdog in `watchdog`. From the last two pta_vm_cont() goes on.
  *
  * Threads: everything MAIN.
  */
@@ -27,6 +28,7 @@ typedef enum PtaRunState {
     PTA_RUN_STATE_GUEST_PANICKED,
     PTA_RUN_STATE_INTERNAL_ERROR,
     PTA_RUN_STATE_DEBUG, /* a debugger has stopped it */
+    PTA_RUN_STATE_WATCHDOG,
     PTA_N_RUN_STATES,
 } PtaRunState;
 
@@ -40,6 +42,7 @@ enum {
     PTA_EXIT_STATUS_CRASH = 3,       /* the guest crashed and on-crash is exit */
     PTA_EXIT_STATUS_RESET = 4,       /* the guest reset and on-reset is exit */
     PTA_EXIT_STATUS_INTERNAL = 5,    /* the back end could not go on */
+    PTA_EXIT_STATUS_WATCHDOG = 6,    /* the watchdog expired and on-watchdog is exit */
 };
 
 /* Each needs an interrupt of its own. */
@@ -53,6 +56,7 @@ typedef struct PtaVmObserver {
     void (*powerdown)(void *opaque);                                /* the button was pressed */
     void (*shutdown)(void *opaque, bool guest, const char *reason); /* ShutdownCause */
     void (*panicked)(void *opaque, HaltAction action);
+    void (*watchdog)(void *opaque, WatchdogAction action); /* it expired */
     /* Once a boot; `action` is what the policy makes of it, done right after. Lent. */
     void (*halted)(void *opaque, const PtaHaltReason *reason, HaltAction action);
     void (*quit)(void *opaque, int status); /* the process should end with this status */
@@ -126,6 +130,8 @@ void pta_vm_quit(PtaVm *vm, const char *cause, int status);
 /* Takes back the outstanding halt; the machine runs on unless stopped. Whether there was one. */
 bool pta_vm_clear_halt(PtaVm *vm);
 void pta_vm_inject_nmi(PtaVm *vm);
+/* What follows an expiry of the watchdog, instead of what the description says. */
+void pta_vm_set_watchdog_action(PtaVm *vm, WatchdogAction action);
 
 const MachineConfig *pta_vm_config(const PtaVm *vm);
 const char *pta_vm_name(const PtaVm *vm);

@@ -83,6 +83,31 @@ static void quit_from_console(void *opaque)
     pta_vm_quit(opaque, "host-ui", PTA_EXIT_STATUS_OK);
 }
 
+typedef struct Expiry {
+    PtaVm *vm;
+    WatchdogAction action;
+} Expiry;
+
+static void watchdog_in_main(void *opaque)
+{
+    g_autofree Expiry *expiry = opaque;
+    pta_vm_on_watchdog(expiry->vm, expiry->action);
+}
+
+/* Whether the guest runs on over an expiry; then the main thread is told. */
+static bool runs_on_over_watchdog(PtaVm *vm)
+{
+    WatchdogAction action = (WatchdogAction)g_atomic_int_get(&vm->watchdog_action);
+    if (action == WATCHDOG_ACTION_RESET || action == WATCHDOG_ACTION_PAUSE ||
+        action == WATCHDOG_ACTION_POWEROFF) {
+        return false;
+    }
+    Expiry *expiry = g_new(Expiry, 1);
+    *expiry = (Expiry){ vm, action };
+    pta_main_call(watchdog_in_main, expiry);
+    return true;
+}
+
 static void host_power(PtaDeviceHost *host, int what, uint32_t code)
 {
     static const PtaHaltKind kinds[] = {
@@ -93,6 +118,9 @@ static void host_power(PtaDeviceHost *host, int what, uint32_t code)
     PtaVm *vm = host->opaque;
     if (what == PTA_POWER_QUIT) {
         pta_main_call(quit_from_console, vm);
+        return;
+    }
+    if (what == PTA_POWER_WATCHDOG && runs_on_over_watchdog(vm)) {
         return;
     }
     g_assert(what >= 0 && (size_t)what < G_N_ELEMENTS(kinds));

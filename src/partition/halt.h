@@ -41,7 +41,7 @@ typedef struct PtaHaltReason {
     PtaHaltKind kind;
     bool has_vp;
     unsigned vp;
-    uint32_t code; /* DEBUG_EXIT: exit status; PANIC: reason bits */
+    uint32_t code; /* DEBUG_EXIT: exit status; PANIC: reason bits; WATCHDOG: 1 for a shutdown */
     bool has_regs;
     PtaX86Regs regs; /* of `vp`, if has_regs */
     uint64_t dr6;    /* SINGLE_STEP, HW_BREAKPOINT: which condition (SDM vol. 3, 17.2.3) */

@@ -363,6 +363,130 @@ def exits():
         vm.end()
 
 
+def with_watchdog(**changes):
+    return Machine(devices=[
+        {"id": "serial0", "type": "uart16550", "chardev": {"type": "unix", "path": "serial.sock"}},
+        {"id": "rng0", "type": "virtio-rng"}, {"id": "wd", "type": "watchdog"}], **changes)
+
+
+def watchdog_resets():
+    """an expiry of the watchdog resets, or does what the guest wanted"""
+    vm = with_watchdog()
+    try:
+        c = Client()
+        vm.guest("x")
+        vm.hear("x")
+        vm.guest("w")
+        equal(c.event("HALT")["data"], {"reason": "watchdog", "action": "reset"})
+        equal(c.event("WATCHDOG")["data"], {"action": "reset"})
+        equal(c.event("RESET")["data"], {"guest": True, "reason": "guest-reset"})
+        vm.hear("H")
+        wd = c.call("inspect", path="/devices/wd")
+        equal((wd["has-expired"], wd["running"], wd["count-ms"]), (True, False, 30000))
+        equal(c.call("query-status")["status"], "running")
+        # A guest that wants to be shut down gets what on-shutdown says: halt, here.
+        vm.guest("W")
+        equal(c.event("HALT")["data"], {"reason": "watchdog", "action": "halt"})
+        equal(c.event("WATCHDOG")["data"], {"action": "pause"})
+        equal(c.call("query-status")["status"], "watchdog")
+        c.call("quit")
+        equal(vm.wait(), 0)
+    finally:
+        vm.end()
+
+
+def watchdog_halts():
+    """an expiry of the watchdog halts, and again where the guest is made to run on"""
+    vm = with_watchdog(**{"on-watchdog": "halt"})
+    try:
+        c = Client()
+        vm.guest("w")
+        equal(c.event("HALT")["data"], {"reason": "watchdog", "action": "halt"})
+        equal(c.event("WATCHDOG")["data"], {"action": "pause"})
+        equal(c.event("STOP")["event"], "STOP")
+        equal(c.call("query-status"), {"running": False, "singlestep": False, "status": "watchdog"})
+        equal(c.call("query-halt")["reason"], "watchdog")
+        before = c.call("inspect", path="/devices/wd/left-ms")
+        time.sleep(0.8)  # its time has stopped, so it is not told again
+        equal(c.call("inspect", path="/devices/wd/left-ms"), before)
+        equal(c.names(), [])
+        c.call("cont")  # and it goes on from the full count
+        equal(c.event("HALT")["data"]["reason"], "watchdog")
+        equal(c.call("query-status")["status"], "watchdog")
+        equal(c.call("clear-halt"), True)
+        equal(c.event("HALT")["data"]["reason"], "watchdog")
+        vm.guest("s")  # read when it runs: before 0.5 s have passed
+        c.call("cont")
+        vm.hear("s")
+        c.names()
+        time.sleep(0.8)
+        equal(c.call("query-status")["status"], "running")
+        equal(c.names(), [])
+    finally:
+        vm.end()
+
+
+def watchdog_exits():
+    """an expiry of the watchdog ends the process with a status of its own"""
+    vm = with_watchdog(**{"on-watchdog": "exit"})
+    try:
+        c = Client()
+        vm.guest("w")
+        equal(c.event("HALT")["data"], {"reason": "watchdog", "action": "exit"})
+        equal(c.event("WATCHDOG")["data"], {"action": "poweroff"})
+        equal(c.event("SHUTDOWN")["data"], {"guest": True, "reason": "guest-reset"})
+        equal(vm.wait(), 6)
+    finally:
+        vm.end()
+
+
+def watchdog_actions():
+    """watchdog-set-action: the guest runs on, or not"""
+    vm = with_watchdog()
+    try:
+        c = Client()
+        assert "expected one of reset, shutdown" in c.refused("watchdog-set-action", action="no")
+        for action in ("none", "debug", "shutdown"):
+            c.call("watchdog-set-action", action=action)
+            vm.guest("w")
+            equal(c.event("WATCHDOG")["data"], {"action": action})
+            if action == "shutdown":
+                equal(c.event("POWERDOWN")["event"], "POWERDOWN")
+            vm.guest("s")
+            vm.hear("s")
+            equal(c.call("query-halt"), {"halted": False})
+            equal(c.call("query-status")["status"], "running")
+            names = c.names()
+            assert "HALT" not in names and "RESET" not in names, names
+        c.call("watchdog-set-action", action="inject-nmi")
+        vm.guest("w")
+        equal(c.event("WATCHDOG")["data"], {"action": "inject-nmi"})
+        equal(c.event("HALT")["data"]["reason"], "triple-fault")  # it has no handler
+        c.call("system_reset")
+        vm.hear("H")
+        # While the machine is stopped nothing expires.
+        c.call("watchdog-set-action", action="none")
+        vm.guest("w")
+        equal(c.event("WATCHDOG")["data"], {"action": "none"})
+        c.call("stop")
+        time.sleep(1.2)  # equal events are a second apart
+        c.call("query-status")
+        equal([name for name in c.names() if name != "WATCHDOG"], ["STOP"])
+        time.sleep(1.2)
+        c.call("query-status")
+        equal(c.names(), [])
+        c.call("watchdog-set-action", action="pause")
+        c.call("cont")
+        equal(c.event("HALT")["data"], {"reason": "watchdog", "action": "halt"})
+        c.call("watchdog-set-action", action="poweroff")
+        c.call("cont")
+        equal(c.event("WATCHDOG")["data"], {"action": "pause"})  # of the halt before
+        equal(c.event("WATCHDOG")["data"], {"action": "poweroff"})
+        equal(vm.wait(), 6)
+    finally:
+        vm.end()
+
+
 def tree():
     """inspect, qom-list, qom-get, qom-set"""
     vm = Machine()
@@ -561,7 +685,8 @@ def typed_ahead():
 
 
 def main():
-    tests = [queries, run_states, halt, many_requests, powered_off, exits, tree, one_shot, console, typed_ahead]
+    tests = [queries, run_states, halt, many_requests, powered_off, exits, watchdog_resets,
+             watchdog_halts, watchdog_exits, watchdog_actions, tree, one_shot, console, typed_ahead]
     print(f"1..{len(tests)}", flush=True)
     for number, test in enumerate(tests, 1):
         for name in ("vm.sock", "two.sock", "serial.sock"):

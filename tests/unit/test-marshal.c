@@ -102,6 +102,7 @@ static void the_smallest_has_all_defaults(void **state)
     assert_null(m->devices);
     assert_int_equal(m->on_shutdown, HALT_ACTION_EXIT);
     assert_int_equal(m->on_crash, HALT_ACTION_HALT);
+    assert_int_equal(m->on_watchdog, HALT_ACTION_RESET);
 }
 
 /* The example with `from` replaced by `to` must be refused with the message. */
@@ -162,7 +163,7 @@ static const Refusal refusals[] = {
       "\"012345678901234567890123456789012345678901234567890123456789\"\xe2\x80\xa6 (70 bytes)" },
     { "\"on-crash\"", "\"on\\u001bcrash\"",
       "$: expected only name, uuid, partition, memory, boot, devices, monitor, on-shutdown, "
-      "on-reset, on-crash, found the unknown member \"on\\u001Bcrash\"" },
+      "on-reset, on-crash, on-watchdog, found the unknown member \"on\\u001Bcrash\"" },
 };
 
 static void each_mistake_is_named(void **state)
