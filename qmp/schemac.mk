@@ -9,7 +9,7 @@ SCHEMA = \
 	schema/tree.json
 EXTRA_DIST += $(SCHEMA)
 # When the interface last changed: the date of its manual pages.
-SCHEMA_DATE = November 20, 2026
+SCHEMA_DATE = November 25, 2026
 
 # It is built without what instruments the rest for fuzzing: it runs while the rest is built.
 if BUILD_SCHEMAC

@@ -1,6 +1,15 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
-TESTS += tests/unit/test-layers.sh tests/unit/test-translations.sh tests/unit/test-help.sh
-EXTRA_DIST += tests/unit/test-help.sh run-tests .ci/run tests/lib/long-fuzz.sh tests/unit/test-layers.sh tests/unit/test-translations.sh tests/lib/packages.sh
+EXTRA_DIST += run-tests .ci/run tests/lib/packages.sh tests/lib/long-fuzz.sh tests/lib/tsan.supp
+
+TESTS += tests/unit/test-layers.sh
+EXTRA_DIST += tests/unit/test-layers.sh
+TESTS += tests/unit/test-translations.sh
+EXTRA_DIST += tests/unit/test-translations.sh
+TESTS += tests/unit/test-help.sh
+EXTRA_DIST += tests/unit/test-help.sh
+
+EXTRA_DIST += tests/lib/vmtest.py
 TESTS += tests/guests/test-debian.sh
-EXTRA_DIST += tests/guests/test-debian.sh tests/guests/debian.py tests/lib/vmtest.py
-EXTRA_DIST += tests/lib/tsan.supp
+EXTRA_DIST += tests/guests/test-debian.sh tests/guests/debian.py
+TESTS += tests/guests/test-watchdog.sh
+EXTRA_DIST += tests/guests/test-watchdog.sh tests/guests/watchdog.py
