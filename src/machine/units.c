@@ -1,7 +1,7 @@
 /*
  * State units. A transition marks who takes part, then turns to whoever has nobody left to wait for,
- * again and again: units that never wait are done on the spot, the others by a pool of threads that
- * post their results back. Main thread, but for run_request().
+ * again and again: units that never wait are done on the spot, the others by threads of their own
+ * that post back when they are done. Main thread, but for unit_thread().
  */
 #include "config.h"
 
@@ -31,25 +31,22 @@ typedef struct Unit {
     GPtrArray *depends; /* of Unit: they come first */
     PtaUnitState state;
     Progress progress;
-    /* The request's own; the pool's thread has them while the unit ACTS. */
+    /* The request's own; the unit's thread has them while it ACTS. */
+    GThread *thread;
     json_t *saved;
     GError *error;
 } Unit;
 
 struct PtaUnits {
     GPtrArray *list; /* of Unit, in order of adding */
-    GThreadPool *pool;
     bool started;
     bool busy;
     bool turning; /* advance() is on the stack */
     Request request;
-    unsigned acting; /* requests in the pool */
+    unsigned acting; /* units with a thread */
     PtaUnitsDone *done;
     void *data;
 };
-
-/* As many transitions of single units as may wait at once. */
-#define POOL_THREADS 16
 
 static const PtaUnitState acting_states[] = {
     [START] = PTA_UNIT_STARTING, [STOP] = PTA_UNIT_STOPPING,     [RESET] = PTA_UNIT_RESETTING,
@@ -119,20 +116,19 @@ static void unit_done(Unit *unit)
 static void unit_answered(void *data)
 {
     Unit *unit = data;
-    PTA_TSAN_ACQUIRE(unit);
+    g_thread_join(unit->thread);
+    unit->thread = NULL;
     unit->units->acting--;
     unit_done(unit);
     advance(unit->units);
 }
 
-static void pool_thread(gpointer data, gpointer user_data)
+static void *unit_thread(void *data)
 {
     Unit *unit = data;
-    PtaUnits *units = user_data;
-    PTA_TSAN_ACQUIRE(unit);
-    run_request(unit, units->request);
-    PTA_TSAN_RELEASE(unit);
+    run_request(unit, unit->units->request);
     pta_main_call(unit_answered, unit);
+    return NULL;
 }
 
 static void unit_begin(Unit *unit)
@@ -142,12 +138,14 @@ static void unit_begin(Unit *unit)
     unit->state = acting_states[units->request];
     if (!has_op(unit, units->request)) {
         unit_done(unit);
-    } else if (unit->ops->may_wait) {
+        return;
+    }
+    if (unit->ops->may_wait) {
+        unit->thread = g_thread_try_new(unit->name, unit_thread, unit, NULL);
+    }
+    if (unit->thread) {
         units->acting++;
-        PTA_TSAN_RELEASE(unit);
-        g_thread_pool_push(units->pool, unit,
-                           NULL); /* without a thread to be had, it waits for one */
-    } else {
+    } else { /* or there is no thread to be had: then all wait for it */
         run_request(unit, units->request);
         unit_done(unit);
     }
@@ -393,8 +391,6 @@ PtaUnits *pta_units_new(void)
 {
     PtaUnits *units = g_new0(PtaUnits, 1);
     units->list = g_ptr_array_new_with_free_func(unit_free);
-    /* Not exclusive: its threads are shared with other pools, and made when they are needed. */
-    units->pool = g_thread_pool_new(pool_thread, units, POOL_THREADS, FALSE, NULL);
     return units;
 }
 
@@ -413,7 +409,6 @@ void pta_units_free(PtaUnits *units)
     wait(units);
     pta_units_stop(units, NULL, NULL);
     wait(units);
-    g_thread_pool_free(units->pool, FALSE, TRUE);
     g_ptr_array_free(units->list, TRUE);
     g_free(units);
 }

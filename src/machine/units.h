@@ -39,8 +39,8 @@ typedef struct PtaUnitOps {
     /* *state: a new reference, or left alone if there is nothing to save. */
     bool (*save)(void *opaque, json_t **state, GError **error);
     bool (*restore)(void *opaque, json_t *state, GError **error);
-    /* They may wait for what others do (I/O in flight): they are called in a thread of a pool, one at
-     * a time for each unit. Else in the main thread, and must not wait. */
+    /* They may wait for what others do (I/O in flight): they are called in a thread of
+     * their own, one at a time for each unit. Else in the main thread, and must not wait. */
     bool may_wait;
 } PtaUnitOps;
 

@@ -2,6 +2,7 @@
 libpartita_a_SOURCES += \
 	src/util/i18n.h \
 	src/util/log.c \
+	src/util/main-thread.c \
 	src/util/trace.c \
 	src/util/tsan.h \
 	src/util/util.c \

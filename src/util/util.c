@@ -1,4 +1,4 @@
-/* Errors, descriptors, threads' identity, sizes, time. Any thread unless util.h says otherwise. */
+/* Errors, descriptors, sizes, time. Any thread unless util.h says otherwise. */
 #include "config.h"
 
 #include "src/util/util.h"
@@ -9,15 +9,6 @@
 #include <unistd.h>
 
 G_DEFINE_QUARK(pta - error, pta_error)
-
-static GThread *main_thread_of(bool set)
-{
-    static GThread *main_thread; /* written once, before there are other threads */
-    if (set) {
-        main_thread = g_thread_self();
-    }
-    return main_thread;
-}
 
 bool pta_throw(GError **error, PtaError code, const char *format, ...)
 {
@@ -89,40 +80,6 @@ bool pta_read_full(int fd, void *buf, size_t len)
         len -= (size_t)n;
     }
     return true;
-}
-
-void pta_thread_init_main(void)
-{
-    main_thread_of(true);
-}
-
-bool pta_in_main(void)
-{
-    return main_thread_of(false) == g_thread_self();
-}
-
-typedef struct MainCall {
-    PtaMainFn *fn;
-    void *data;
-} MainCall;
-
-static gboolean main_call_run(gpointer data)
-{
-    MainCall *call = data;
-    PTA_TSAN_ACQUIRE(call);
-    call->fn(call->data);
-    return G_SOURCE_REMOVE;
-}
-
-void pta_main_call(PtaMainFn *fn, void *data)
-{
-    MainCall *call = g_new(MainCall, 1);
-    *call = (MainCall){ .fn = fn, .data = data };
-    PTA_TSAN_RELEASE(call);
-    g_autoptr(GSource) source = g_idle_source_new();
-    g_source_set_priority(source, G_PRIORITY_DEFAULT);
-    g_source_set_callback(source, main_call_run, call, g_free);
-    g_source_attach(source, NULL);
 }
 
 bool pta_parse_size(const char *text, uint64_t *bytes)

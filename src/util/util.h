@@ -76,9 +76,9 @@ bool pta_in_main(void);
 #define pta_assert_main() g_assert(pta_in_main())
 
 /*
- * Runs fn(data) in the main thread, in the order of the calls, from its main loop; never waits.
- * Any thread. The main context must be iterated; what is posted after the loop ended is dropped
- * by pta_main_flush().
+ * Runs fn(data) in the main thread, in the order of the calls, from its main loop; never waits. Any
+ * thread. A main loop that a posted function iterates goes on with the calls behind it. What is
+ * posted after the last turn of the main loop is never called.
  */
 typedef void PtaMainFn(void *data);
 void pta_main_call(PtaMainFn *fn, void *data);
