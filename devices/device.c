@@ -3,6 +3,8 @@
 
 #include "devices/device.h"
 
+#include "devices/block/block.h"
+#include "devices/chardev/chardev.h"
 #include "devices/devices.h"
 
 #include <string.h>
@@ -126,11 +128,32 @@ bool pta_device_restore(PtaDevice *dev, json_t *json, GError **error)
     return true;
 }
 
-json_t *pta_device_inspect(PtaDevice *dev)
+static void inspect_chardev(void *obj, PtaInspect *req)
 {
-    json_t *json = dev->klass->inspect ? dev->klass->inspect(dev) : json_object();
-    json_object_set_new(json, "type", json_string(dev->klass->type));
-    json_object_set_new(json, "started",
-                        json_boolean(g_atomic_int_get(&dev->phase) == PTA_DEVICE_STARTED));
-    return json;
+    pta_chardev_inspect(obj, req);
+}
+
+static void inspect_block(void *obj, PtaInspect *req)
+{
+    pta_block_inspect(obj, req);
+}
+
+void pta_device_inspect(void *obj, PtaInspect *req)
+{
+    PtaDevice *dev = obj;
+    const PtaDeviceClass *klass = dev->klass;
+    pta_inspect_str(req, "type", PTA_INSPECT_SAFE, klass->type);
+    pta_inspect_bool(req, "started", PTA_INSPECT_SAFE,
+                     g_atomic_int_get(&dev->phase) == PTA_DEVICE_STARTED);
+    if (klass->inspect) {
+        klass->inspect(dev, req);
+    }
+    PtaChardev *chardev = klass->chardev ? klass->chardev(dev) : NULL;
+    if (chardev) {
+        pta_inspect_child(req, "chardev", PTA_INSPECT_PLAIN, inspect_chardev, chardev);
+    }
+    PtaBlock *block = klass->block ? klass->block(dev) : NULL;
+    if (block) {
+        pta_inspect_child(req, "block", PTA_INSPECT_PLAIN, inspect_block, block);
+    }
 }

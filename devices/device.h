@@ -17,6 +17,7 @@
 #include "devices/irq.h"
 #include "src/memory/memory.h"
 #include "src/state/state.h"
+#include "src/util/inspect.h"
 #include "src/util/util.h"
 
 typedef struct PtaDevice PtaDevice;
@@ -94,8 +95,8 @@ typedef struct PtaDeviceClass {
     void (*start)(PtaDevice *dev);   /* requests may be worked on from now on */
     void (*quiesce)(PtaDevice *dev); /* on return no request is in flight and none will start */
     void (*unrealize)(PtaDevice *dev);
-    /* Live state for inspect: a new JSON object. May be NULL. Any thread. */
-    json_t *(*inspect)(PtaDevice *dev);
+    /* Names its fields and children (inspect.h). May be NULL. */
+    void (*inspect)(PtaDevice *dev, PtaInspect *req);
     /* Quiesced. For state that a table alone cannot describe; both or neither. restore() changes
      * nothing unless it returns true, and touches no interrupt line (the controller's state has
      * them). */
@@ -139,7 +140,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaDevice, pta_device_free)
 json_t *pta_device_save(PtaDevice *dev);
 bool pta_device_restore(PtaDevice *dev, json_t *json, GError **error);
 
-/* {"type": …, "started": …} and what the class adds. Any thread. */
-json_t *pta_device_inspect(PtaDevice *dev);
+/* PtaInspectFn: type, phase, what the class adds, and its back ends: /chardev, /block. */
+void pta_device_inspect(void *dev, PtaInspect *req);
 
 #endif

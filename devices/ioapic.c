@@ -306,22 +306,58 @@ static const PtaStateDesc ioapic_state = {
     .validate = ioapic_validate,
 };
 
-static json_t *ioapic_inspect(PtaDevice *dev)
+/* What a person asks of a pin, in one line. */
+static char *route_text(uint64_t entry)
+{
+    if (entry & REDIR_MASKED) {
+        return g_strdup("masked");
+    }
+    return g_strdup_printf("vector 0x%02x, %s, %s %u%s", (unsigned)(entry & REDIR_VECTOR),
+                           entry & REDIR_LEVEL ? "level" : "edge",
+                           entry & REDIR_LOGICAL ? "logical" : "apic", REDIR_DEST(entry),
+                           entry & REDIR_REMOTE_IRR ? ", not acknowledged" : "");
+}
+
+typedef struct PinRef {
+    const Ioapic *io;
+    unsigned pin;
+} PinRef;
+
+static void inspect_pin(void *obj, PtaInspect *req)
+{
+    const PinRef *ref = obj;
+    uint64_t entry = ref->io->state.redirection[ref->pin];
+    g_autofree char *text = route_text(entry);
+    pta_inspect_str(req, "route", PTA_INSPECT_PLAIN, text);
+    pta_inspect_u64(req, "redirection", PTA_INSPECT_HEX, entry);
+    pta_inspect_bool(req, "input", PTA_INSPECT_PLAIN, ref->io->state.input[ref->pin]);
+    pta_inspect_u64(req, "delivered", PTA_INSPECT_COUNTER, ref->io->n_delivered[ref->pin]);
+}
+
+/* Those that somebody uses: most of them nobody does. */
+static void inspect_pins(void *obj, PtaInspect *req)
+{
+    const Ioapic *io = obj;
+    for (unsigned pin = 0; pin < io->config.n_pins; pin++) {
+        if (io->state.redirection[pin] & REDIR_MASKED && io->n_delivered[pin] == 0 &&
+            !io->state.input[pin]) {
+            continue;
+        }
+        char name[8];
+        g_snprintf(name, sizeof(name), "%u", pin);
+        pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_pin, &(PinRef){ io, pin });
+    }
+}
+
+static void ioapic_inspect(PtaDevice *dev, PtaInspect *req)
 {
     Ioapic *io = ioapic_of(dev);
-    json_t *pins = json_array();
     g_mutex_lock(&io->lock);
-    for (unsigned pin = 0; pin < io->config.n_pins; pin++) {
-        uint64_t e = io->state.redirection[pin];
-        json_array_append_new(
-            pins, json_pack("{s:i, s:b, s:b, s:b, s:b, s:i, s:I}", "vector",
-                            (int)(e & REDIR_VECTOR), "masked", (e & REDIR_MASKED) != 0, "level",
-                            (e & REDIR_LEVEL) != 0, "remote-irr", (e & REDIR_REMOTE_IRR) != 0,
-                            "input", io->state.input[pin] != 0, "destination", (int)REDIR_DEST(e),
-                            "delivered", (json_int_t)io->n_delivered[pin]));
-    }
+    pta_inspect_u64(req, "n-pins", PTA_INSPECT_PLAIN, io->config.n_pins);
+    pta_inspect_u64(req, "id", PTA_INSPECT_HEX, io->state.id);
+    pta_inspect_u64(req, "select", PTA_INSPECT_HEX, io->state.select);
+    pta_inspect_child(req, "pins", PTA_INSPECT_PLAIN, inspect_pins, io);
     g_mutex_unlock(&io->lock);
-    return json_pack("{s:o}", "pins", pins);
 }
 
 const PtaDeviceClass pta_ioapic_class = {

@@ -207,14 +207,19 @@ static const PtaStateDesc power_state = {
     .validate = power_validate,
 };
 
-static json_t *power_inspect(PtaDevice *dev)
+static void power_inspect(PtaDevice *dev, PtaInspect *req)
 {
+    static const PtaInspectField fields[] = {
+        PTA_INSPECT_OF_U32(PowerState, events, "events", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(PowerState, sleep_control, "sleep-control", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(PowerState, sleep_status, "sleep-status", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(PowerState, cf9, "cf9", PTA_INSPECT_HEX),
+        {},
+    };
     Power *pw = power_of(dev);
     g_mutex_lock(&pw->lock);
-    json_t *json = json_pack("{s:i, s:i}", "events", (int)pw->state.events, "sleep-control",
-                             (int)pw->state.sleep_control);
+    pta_inspect_fields(req, fields, &pw->state);
     g_mutex_unlock(&pw->lock);
-    return json;
 }
 
 const PtaDeviceClass pta_power_class = {

@@ -278,14 +278,18 @@ static const PtaStateDesc rtc_state = {
     .validate = rtc_validate,
 };
 
-static json_t *rtc_inspect(PtaDevice *dev)
+static void rtc_inspect(PtaDevice *dev, PtaInspect *req)
 {
     Rtc *rtc = rtc_of(dev);
     g_mutex_lock(&rtc->lock);
+    RtcState state = rtc->state;
     g_autoptr(GDateTime) t = g_date_time_new_from_unix_utc(rtc_now_us(rtc) / US_PER_S);
     g_mutex_unlock(&rtc->lock);
     g_autofree char *text = t ? g_date_time_format_iso8601(t) : g_strdup("?");
-    return json_pack("{s:s}", "time", text);
+    pta_inspect_str(req, "time", PTA_INSPECT_PLAIN, text);
+    pta_inspect_s64(req, "offset-us", PTA_INSPECT_PLAIN, (int64_t)state.offset_us);
+    pta_inspect_u64(req, "index", PTA_INSPECT_HEX, state.index);
+    pta_inspect_bytes(req, "cmos", PTA_INSPECT_PLAIN, state.cmos, sizeof(state.cmos));
 }
 
 const PtaDeviceClass pta_rtc_cmos_class = {

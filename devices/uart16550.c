@@ -503,18 +503,27 @@ static const PtaStateDesc uart_state = {
     .validate = uart_validate,
 };
 
-static json_t *uart_inspect(PtaDevice *dev)
+static void uart_inspect(PtaDevice *dev, PtaInspect *req)
 {
+    static const PtaInspectField fields[] = {
+        PTA_INSPECT_OF_U8(Uart, state.ier, "ier", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(Uart, state.fcr, "fcr", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(Uart, state.lcr, "lcr", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(Uart, state.mcr, "mcr", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(Uart, state.msr, "msr", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(Uart, state.scr, "scr", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U8(Uart, state.rx_len, "rx-fifo", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U8(Uart, state.tx_len, "tx-fifo", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U64(Uart, n_sent, "bytes-sent", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(Uart, n_received, "bytes-received", PTA_INSPECT_COUNTER),
+        {},
+    };
     Uart *u = uart_of(dev);
     g_mutex_lock(&u->lock);
-    const UartState *s = &u->state;
-    json_t *json =
-        json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "ier", (int)s->ier, "lcr",
-                  (int)s->lcr, "mcr", (int)s->mcr, "lsr", (int)lsr_locked(s), "msr", (int)s->msr,
-                  "rx-fifo", (int)s->rx_len, "tx-fifo", (int)s->tx_len, "bytes-sent",
-                  (json_int_t)u->n_sent, "bytes-received", (json_int_t)u->n_received);
+    pta_inspect_fields(req, fields, u);
+    pta_inspect_u64(req, "lsr", PTA_INSPECT_HEX, lsr_locked(&u->state));
+    pta_inspect_u64(req, "divisor", PTA_INSPECT_PLAIN, u->state.dll | u->state.dlm << 8);
     g_mutex_unlock(&u->lock);
-    return json;
 }
 
 static PtaChardev *uart_chardev(PtaDevice *dev)

@@ -302,18 +302,19 @@ static const PtaStateDesc watchdog_state = {
     .validate = watchdog_validate,
 };
 
-static json_t *watchdog_inspect(PtaDevice *dev)
+static void watchdog_inspect(PtaDevice *dev, PtaInspect *req)
 {
     Watchdog *w = watchdog_of(dev);
     g_mutex_lock(&w->lock);
     settle_locked(w);
     WatchdogState s = w->state;
     g_mutex_unlock(&w->lock);
-    return json_pack("{s:b, s:I, s:I, s:s, s:b}", "running", (int)s.running, "count-ms",
-                     (json_int_t)s.count * PTA_WATCHDOG_PERIOD_MS, "left-ms",
-                     (json_int_t)(s.left_ns / NS_PER_MS), "on-expiry",
-                     s.expiry == PTA_WATCHDOG_SHUTDOWN ? "shutdown" : "reboot", "has-expired",
-                     (int)s.status);
+    pta_inspect_bool(req, "running", PTA_INSPECT_PLAIN, s.running);
+    pta_inspect_u64(req, "count-ms", PTA_INSPECT_PLAIN, (uint64_t)s.count * PTA_WATCHDOG_PERIOD_MS);
+    pta_inspect_u64(req, "left-ms", PTA_INSPECT_PLAIN, s.left_ns / NS_PER_MS);
+    pta_inspect_str(req, "on-expiry", PTA_INSPECT_PLAIN,
+                    s.expiry == PTA_WATCHDOG_SHUTDOWN ? "shutdown" : "reboot");
+    pta_inspect_bool(req, "has-expired", PTA_INSPECT_PLAIN, s.status);
 }
 
 const PtaDeviceClass pta_watchdog_class = {

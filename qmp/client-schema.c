@@ -3,7 +3,7 @@
 
 #include "qmp/client-schema.h"
 
-#include "src/machine/inspect.h" /* pta_natural_compare() */
+#include "src/util/inspect.h" /* pta_natural_compare() */
 
 #include <errno.h>
 #include <string.h>

@@ -24,7 +24,9 @@ typedef struct Client {
     gpointer tag; /* NULL once it hung up: its socket would only say so again and again */
     GIOCondition watched;
     int fd;
-    size_t in_next; /* what of in has not been worked on */
+    uint64_t number;   /* CONST: from 1, in the order of their coming */
+    struct ucred peer; /* CONST: who connected; pid 0 if it is not known */
+    size_t in_next;    /* what of in has not been worked on */
     size_t in_len;
     bool ended;    /* it will send nothing more */
     bool finished; /* and the session knows */
@@ -47,6 +49,8 @@ struct PtaMonitor {
     unsigned max_clients;
     GPtrArray *clients;
     GPtrArray *listeners;
+    uint64_t n_accepted; /* of all times */
+    uint64_t n_refused;
 };
 
 /* A source that only knows its owner; g_source_set_callback() says who that is. */
@@ -228,12 +232,18 @@ void pta_monitor_add_client(PtaMonitor *monitor, int fd)
 {
     pta_assert_main();
     if (monitor->clients->len >= monitor->max_clients) {
+        monitor->n_refused++;
         refuse_client(fd);
         return;
     }
     Client *c = g_new0(Client, 1);
     c->monitor = monitor;
     c->fd = fd;
+    c->number = ++monitor->n_accepted;
+    socklen_t size = sizeof(c->peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &size) < 0) {
+        c->peer = (struct ucred){};
+    }
     c->session = pta_session_new(monitor->env, client_wake, c);
     c->source = source_new(client_dispatch, c, fd, &c->tag);
     c->watched = G_IO_IN;
@@ -383,6 +393,38 @@ bool pta_monitor_listen(PtaMonitor *monitor, const char *path, GError **error)
     l->source = source_new(listener_dispatch, l, fd, &l->tag);
     g_ptr_array_add(monitor->listeners, l);
     return true;
+}
+
+/* ---- inspect ---- */
+
+static void inspect_client(void *obj, PtaInspect *req)
+{
+    const Client *c = obj;
+    if (c->peer.pid > 0) {
+        pta_inspect_s64(req, "pid", PTA_INSPECT_PLAIN, c->peer.pid);
+        pta_inspect_u64(req, "uid", PTA_INSPECT_PLAIN, c->peer.uid);
+    }
+    pta_inspect_bool(req, "gone", PTA_INSPECT_PLAIN, c->gone);
+    pta_inspect_child(req, "", PTA_INSPECT_PLAIN, pta_session_inspect, c->session);
+}
+
+void pta_monitor_inspect(void *obj, PtaInspect *req)
+{
+    const PtaMonitor *monitor = obj;
+    char name[40];
+    pta_inspect_u64(req, "max-clients", PTA_INSPECT_PLAIN, monitor->max_clients);
+    pta_inspect_u64(req, "accepted", PTA_INSPECT_COUNTER, monitor->n_accepted);
+    pta_inspect_u64(req, "refused", PTA_INSPECT_COUNTER, monitor->n_refused);
+    for (unsigned i = 0; i < monitor->listeners->len; i++) {
+        const Listener *l = g_ptr_array_index(monitor->listeners, i);
+        g_snprintf(name, sizeof(name), "listeners/%u/path", i);
+        pta_inspect_str(req, name, PTA_INSPECT_PLAIN, l->path);
+    }
+    for (unsigned i = 0; i < monitor->clients->len; i++) {
+        Client *c = g_ptr_array_index(monitor->clients, i);
+        g_snprintf(name, sizeof(name), "clients/%" G_GUINT64_FORMAT, c->number);
+        pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_client, c);
+    }
 }
 
 /* ---- the monitor ---- */

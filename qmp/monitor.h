@@ -36,6 +36,9 @@ bool pta_monitor_listen(PtaMonitor *monitor, const char *path, GError **error);
  * there are too many. */
 void pta_monitor_add_client(PtaMonitor *monitor, int fd);
 
+/* PtaInspectFn: listeners and clients. */
+void pta_monitor_inspect(void *monitor, PtaInspect *req);
+
 unsigned pta_monitor_n_clients(const PtaMonitor *monitor);
 
 #endif

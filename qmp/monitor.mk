@@ -12,7 +12,7 @@ libpartita_a_SOURCES += \
 	qmp/session-jsonrpc.c qmp/session-qmp.c \
 	qmp/vm-monitor.c qmp/vm-monitor.h \
 	src/cmd-monitor.c src/monitor-console.c src/monitor-console.h \
-	src/machine/inspect.c src/machine/inspect.h \
+	src/machine/inspect-vp.c src/machine/inspect-vp.h \
 	src/machine/machine-inspect.c src/machine/machine-inspect.h
 
 if HAVE_CMOCKA

@@ -33,8 +33,17 @@ struct PtaSession {
 
     PtaQmpReply *under_way; /* the command that is; NULL if none */
     SessionCall call;       /* of under_way */
+    const char *call_name;  /* of its command */
     bool starting;          /* its handler has not come back yet */
     GQueue queue;           /* PtaJsonItem: in-band, behind it */
+
+    uint64_t n_messages;
+    uint64_t n_errors; /* of text that was no message */
+    uint64_t n_commands;
+    uint64_t n_received; /* bytes */
+    uint64_t n_sent;     /* bytes */
+    uint64_t n_events;
+    uint64_t n_events_lost;
 };
 
 /* A new reference; what is not UTF-8 in text is replaced. */

@@ -97,6 +97,7 @@ void pta_session_sent(PtaSession *s, size_t n)
 {
     g_assert(n <= s->out->len - s->sent);
     s->sent += n;
+    s->n_sent += n;
     if (s->sent == s->out->len && s->out->allocated_len > OUT_KEEP_SIZE) {
         g_string_free(s->out, TRUE);
         s->out = g_string_sized_new(OUT_SIZE);
@@ -155,11 +156,13 @@ void pta_session_add_events(PtaSession *s)
         if (s->next_event < first) {
             uint64_t count = first - s->next_event;
             s->next_event = first;
+            s->n_events_lost += count;
             put_events_lost(s, count);
         }
         put(s, pta_event_text(s->env->sink, s->next_event, s->event_dialect));
         put(s, "\r\n");
         s->next_event++;
+        s->n_events++;
     }
 }
 
@@ -204,7 +207,9 @@ static void take_value(PtaSession *s, json_t *value)
 
 static void take_item(PtaSession *s, PtaJsonItem *item)
 {
+    s->n_messages++;
     if (item->error) {
+        s->n_errors++;
         take_error(s, item);
     } else {
         take_value(s, item->value);
@@ -283,7 +288,9 @@ size_t pta_session_feed(PtaSession *s, const char *bytes, size_t len, unsigned *
             break;
         }
         PtaJsonItem item;
-        taken += pta_json_stream_feed(s->stream, bytes + taken, len - taken, &item);
+        size_t n = pta_json_stream_feed(s->stream, bytes + taken, len - taken, &item);
+        taken += n;
+        s->n_received += n;
         if (item.value || item.error) {
             take_or_queue(s, &item);
             (*budget)--;
@@ -378,6 +385,7 @@ static void start(PtaSession *s, const PtaQmpCommand *command, json_t *args,
     s->call = *call;
     json_incref(call->id);
     s->under_way = pta_qmp_reply_new(on_reply, s);
+    s->call_name = command->name;
     s->starting = true;
     command->start(s->env->vm, args, s->under_way);
     s->starting = false;
@@ -387,6 +395,7 @@ void session_run(PtaSession *s, const PtaQmpCommand *command, json_t *args, bool
                  json_t *id)
 {
     PTA_TRACE(PTA_TRACE_MONITOR, "command %s", command->name);
+    s->n_commands++;
     SessionCall call = { .id = id, .jsonrpc = jsonrpc };
     if (command->start) {
         start(s, command, args, &call);
@@ -402,4 +411,31 @@ void session_run(PtaSession *s, const PtaQmpCommand *command, json_t *args, bool
     }
     answer(s, &call, ok ? ret : NULL, error);
     json_decref(ret);
+}
+
+/* ---- inspect ---- */
+
+void pta_session_inspect(void *obj, PtaInspect *req)
+{
+    static const PtaInspectField counters[] = {
+        PTA_INSPECT_OF_U64(PtaSession, n_messages, "messages", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(PtaSession, n_errors, "parse-errors", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(PtaSession, n_commands, "commands", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(PtaSession, n_received, "bytes-received", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(PtaSession, n_sent, "bytes-sent", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(PtaSession, n_events, "events-sent", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(PtaSession, n_events_lost, "events-lost", PTA_INSPECT_COUNTER),
+        {},
+    };
+    const PtaSession *s = obj;
+    pta_inspect_str(req, "dialect", PTA_INSPECT_PLAIN, s->speaks_jsonrpc ? "json-rpc" : "qmp");
+    pta_inspect_bool(req, "negotiated", PTA_INSPECT_PLAIN, s->negotiated);
+    pta_inspect_bool(req, "oob", PTA_INSPECT_PLAIN, s->oob);
+    pta_inspect_bool(req, "wants-events", PTA_INSPECT_PLAIN, s->wants_events);
+    pta_inspect_u64(req, "unsent", PTA_INSPECT_PLAIN, s->out->len - s->sent);
+    pta_inspect_u64(req, "waiting", PTA_INSPECT_PLAIN, s->queue.length);
+    if (s->under_way) {
+        pta_inspect_str(req, "under-way", PTA_INSPECT_PLAIN, s->call_name);
+    }
+    pta_inspect_fields(req, counters, s);
 }

@@ -29,6 +29,7 @@
 
 #include "qmp/event-sink.h"
 #include "qmp/gen/commands.h"
+#include "src/util/inspect.h"
 
 /* Above this much waiting output no further request is looked at and no event is added, so that a
  * client that does not read holds this and one reply at most. */
@@ -94,6 +95,9 @@ void pta_session_add_events(PtaSession *session);
 /* True if it wants events and there are some; and if it would take them now. */
 bool pta_session_wants_events(const PtaSession *session);
 bool pta_session_takes_events(const PtaSession *session);
+
+/* PtaInspectFn: dialect, what was said and heard, what is under way. */
+void pta_session_inspect(void *session, PtaInspect *req);
 
 /* The client cannot be written to any more; what it sent is still carried out. */
 void pta_session_discard_output(PtaSession *session);

@@ -6,6 +6,7 @@
 #include "qmp/cmd.h"
 #include "qmp/gen/events.h"
 #include "qmp/monitor.h"
+#include "src/machine/machine-inspect.h"
 
 struct PtaVmMonitor {
     PtaVm *vm;
@@ -110,6 +111,14 @@ static bool listen_all(PtaVmMonitor *m, const char *base_dir, GError **error)
     return true;
 }
 
+static void inspect(void *obj, PtaInspect *req)
+{
+    PtaVmMonitor *m = obj;
+    pta_inspect_u64(req, "events/last", PTA_INSPECT_COUNTER, pta_event_sink_last(m->sink));
+    pta_inspect_u64(req, "events/first", PTA_INSPECT_PLAIN, pta_event_sink_first(m->sink));
+    pta_monitor_inspect(m->monitor, req);
+}
+
 PtaVmMonitor *pta_vm_monitor_new(PtaVm *vm, const char *base_dir, GError **error)
 {
     pta_assert_main();
@@ -119,6 +128,7 @@ PtaVmMonitor *pta_vm_monitor_new(PtaVm *vm, const char *base_dir, GError **error
     m->env = (PtaSessionEnv){ .vm = vm, .sink = m->sink, .find = pta_qmp_command_find };
     m->monitor = pta_monitor_new(&m->env, 0);
     pta_vm_add_observer(vm, &observer, m);
+    pta_vm_add_inspect(vm, "monitor", inspect, m);
     if (!listen_all(m, base_dir, error)) {
         pta_vm_monitor_free(m);
         return NULL;
@@ -132,6 +142,7 @@ void pta_vm_monitor_free(PtaVmMonitor *m)
         return;
     }
     pta_vm_remove_observer(m->vm, &observer, m);
+    pta_vm_remove_inspect(m->vm, "monitor");
     pta_monitor_free(m->monitor);
     pta_event_sink_free(m->sink);
     g_free(m);

@@ -8,6 +8,7 @@
 
 #include <sys/uio.h>
 
+#include "src/util/inspect.h"
 #include "src/util/util.h"
 
 struct BlockConfig; /* qmp/gen/types.h */
@@ -64,7 +65,7 @@ struct PtaBlock {
     uint32_t discard_align; /* CONST: bytes */
     bool read_only;         /* CONST */
     bool direct;            /* CONST: the host's page cache is bypassed */
-    PtaBlockStats stats;    /* context only */
+    PtaBlockStats stats;    /* ATOMIC: the context alone writes */
 };
 
 /* MAIN. Errors: HOST, BAD_IMAGE, UNSUPPORTED. base_dir: where relative paths start from. */
@@ -77,6 +78,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaBlock, pta_block_free)
 /* Context. Requests may be gathered until commit(), which must follow. */
 void pta_block_submit(PtaBlock *b, PtaBlockRequest *req);
 void pta_block_commit(PtaBlock *b);
+
+/* PtaInspectFn. MAIN. */
+void pta_block_inspect(void *b, PtaInspect *req);
 
 /* For back ends: counts, and calls done(). */
 void pta_block_complete(PtaBlock *b, PtaBlockRequest *req, int error);

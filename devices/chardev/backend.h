@@ -54,6 +54,9 @@ struct PtaChardev {
     uint8_t *out;                       /* LOCKED(lock): a ring of OUT_SIZE */
     size_t out_head;                    /* LOCKED(lock) */
     size_t out_len;                     /* LOCKED(lock) */
+    uint64_t n_written;                 /* LOCKED(lock): bytes that the stream has taken */
+    uint64_t n_dropped;                 /* LOCKED(lock): nobody was there */
+    uint64_t n_read;                    /* LOCKED(lock): bytes that the front end got */
 };
 
 extern const PtaChardevClass pta_chardev_stdio;

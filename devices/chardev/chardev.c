@@ -56,10 +56,12 @@ size_t pta_chardev_write(PtaChardev *c, const void *data, size_t len)
     g_mutex_lock(&c->lock);
     if (c->klass->sink) {
         c->klass->sink(c, p, len);
+        c->n_written += len;
         g_mutex_unlock(&c->lock);
         return len;
     }
     if (!c->open) {
+        c->n_dropped += len;
         g_mutex_unlock(&c->lock); /* nobody is there: like a cable that hangs free */
         return len;
     }
@@ -194,6 +196,7 @@ static bool pump_output(PtaChardev *c)
         g_mutex_lock(&c->lock);
         c->out_head = (c->out_head + (size_t)done) % OUT_SIZE;
         c->out_len -= (size_t)done;
+        c->n_written += (size_t)done;
         bool tell = c->starved && c->out_len <= OUT_SIZE / 2;
         if (tell) {
             c->starved = false;
@@ -231,6 +234,9 @@ static bool pump_input(PtaChardev *c)
     }
     FrontendRef fe = frontend_get(c);
     if (n > 0 && fe.ops) {
+        g_mutex_lock(&c->lock);
+        c->n_read += (size_t)n;
+        g_mutex_unlock(&c->lock);
         fe.ops->receive(fe.opaque, buf, (size_t)n);
     }
     return n >= 0;
@@ -366,6 +372,23 @@ char *pta_chardev_filename(PtaChardev *c)
 bool pta_chardev_frontend_open(PtaChardev *c)
 {
     return frontend_get(c).ops != NULL;
+}
+
+void pta_chardev_inspect(void *obj, PtaInspect *req)
+{
+    PtaChardev *c = obj;
+    g_autofree char *filename = pta_chardev_filename(c);
+    pta_inspect_str(req, "label", PTA_INSPECT_PLAIN, c->label);
+    pta_inspect_str(req, "filename", PTA_INSPECT_PLAIN, filename);
+    g_mutex_lock(&c->lock);
+    pta_inspect_bool(req, "frontend-open", PTA_INSPECT_PLAIN, c->frontend != NULL);
+    pta_inspect_bool(req, "open", PTA_INSPECT_PLAIN, c->open || c->klass->sink);
+    pta_inspect_u64(req, "buffered", PTA_INSPECT_PLAIN, c->out_len);
+    pta_inspect_bool(req, "full", PTA_INSPECT_PLAIN, c->starved);
+    pta_inspect_u64(req, "bytes-written", PTA_INSPECT_COUNTER, c->n_written);
+    pta_inspect_u64(req, "bytes-dropped", PTA_INSPECT_COUNTER, c->n_dropped);
+    pta_inspect_u64(req, "bytes-read", PTA_INSPECT_COUNTER, c->n_read);
+    g_mutex_unlock(&c->lock);
 }
 
 GBytes *pta_chardev_ringbuf_read(PtaChardev *c, size_t size, GError **error)

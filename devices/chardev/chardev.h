@@ -8,6 +8,7 @@
 #ifndef PTA_CHARDEV_H
 #define PTA_CHARDEV_H
 
+#include "src/util/inspect.h"
 #include "src/util/util.h"
 
 struct ChardevConfig; /* qmp/gen/types.h */
@@ -60,6 +61,9 @@ const char *pta_chardev_label(const PtaChardev *c);
 /* As QEMU's query-chardev has it: "stdio", "pty:/dev/pts/3", "disconnected:unix:vm.sock". New. */
 char *pta_chardev_filename(PtaChardev *c);
 bool pta_chardev_frontend_open(PtaChardev *c);
+
+/* PtaInspectFn. */
+void pta_chardev_inspect(void *c, PtaInspect *req);
 
 /* Takes at most `size` bytes out of a ring buffer, the oldest first. GENERIC_ERROR if it is none. */
 GBytes *pta_chardev_ringbuf_read(PtaChardev *c, size_t size, GError **error);

@@ -352,14 +352,12 @@ static void blk_restored(PtaVirtio *vd)
     set_writeback(blk_of(vd), blk_of(vd)->state.writeback);
 }
 
-static void blk_inspect(PtaVirtio *vd, json_t *json)
+static void blk_inspect(PtaVirtio *vd, PtaInspect *req)
 {
-    const PtaBlock *b = blk_of(vd)->block;
-    json_object_set_new(json, "block",
-                        json_pack("{s:s, s:s, s:s, s:I, s:b, s:b, s:b}", "file", b->filename,
-                                  "driver", b->driver, "aio", b->aio, "size", (json_int_t)b->size,
-                                  "read-only", b->read_only, "direct", b->direct, "writeback",
-                                  blk_of(vd)->state.writeback != 0));
+    const Blk *blk = blk_of(vd);
+    g_autofree char *serial = g_strndup(blk->serial, sizeof(blk->serial));
+    pta_inspect_str(req, "serial", PTA_INSPECT_PLAIN, serial);
+    pta_inspect_bool(req, "writeback", PTA_INSPECT_PLAIN, blk->state.writeback != 0);
 }
 
 static const PtaVirtioClass blk_virtio = {

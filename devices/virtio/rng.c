@@ -114,9 +114,12 @@ static void rng_kick(PtaVirtio *vd, PtaQueue *q)
     }
 }
 
-static void rng_inspect(PtaVirtio *vd, json_t *json)
+static void rng_inspect(PtaVirtio *vd, PtaInspect *req)
 {
-    json_object_set_new(json, "bytes", json_integer((json_int_t)rng_of(vd)->n_bytes));
+    const Rng *rng = rng_of(vd);
+    pta_inspect_u64(req, "bytes", PTA_INSPECT_COUNTER, rng->n_bytes);
+    pta_inspect_bool(req, "waits-for-source", PTA_INSPECT_PLAIN, rng->readable != NULL);
+    pta_inspect_bool(req, "source-exhausted", PTA_INSPECT_PLAIN, rng->exhausted);
 }
 
 static const PtaVirtioClass rng_virtio = {

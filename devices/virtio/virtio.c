@@ -506,32 +506,84 @@ bool pta_virtio_device_restore(PtaDevice *dev, json_t *json, GError **error)
     return ok;
 }
 
-json_t *pta_virtio_device_inspect(PtaDevice *dev)
+/* ---- inspect; lock held ---- */
+
+static char *status_text(uint32_t status)
 {
+    static const struct {
+        uint32_t bit;
+        const char *name;
+    } bits[] = {
+        { PTA_VIRTIO_S_ACKNOWLEDGE, "acknowledge" }, { PTA_VIRTIO_S_DRIVER, "driver" },
+        { PTA_VIRTIO_S_FEATURES_OK, "features-ok" }, { PTA_VIRTIO_S_DRIVER_OK, "driver-ok" },
+        { PTA_VIRTIO_S_NEEDS_RESET, "needs-reset" }, { PTA_VIRTIO_S_FAILED, "failed" },
+    };
+    GString *text = g_string_new(NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(bits); i++) {
+        if (status & bits[i].bit) {
+            g_string_append_printf(text, "%s%s", text->len ? " " : "", bits[i].name);
+        }
+    }
+    return g_string_free(text, FALSE);
+}
+
+static void inspect_queue(void *obj, PtaInspect *req)
+{
+    static const PtaInspectField fields[] = {
+        PTA_INSPECT_OF_BOOL(PtaQueue, active, "active", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_BOOL(PtaQueue, broken, "broken", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U8(PtaQueue, s.ready, "ready", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U16(PtaQueue, s.size, "size", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U16(PtaQueue, s.max_size, "max-size", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U16(PtaQueue, s.next_avail, "next-avail", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U16(PtaQueue, s.next_used, "next-used", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U64(PtaQueue, s.desc, "desc-gpa", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U64(PtaQueue, s.avail, "avail-gpa", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U64(PtaQueue, s.used, "used-gpa", PTA_INSPECT_HEX),
+        {},
+    };
+    const PtaQueue *q = obj;
+    pta_inspect_fields(req, fields, q);
+    pta_inspect_u64(req, "in-use", PTA_INSPECT_PLAIN, q->in_use);
+}
+
+static void inspect_queues(void *obj, PtaInspect *req)
+{
+    PtaVirtio *vd = obj;
+    for (unsigned i = 0; i < vd->vclass->n_queues; i++) {
+        char name[8];
+        g_snprintf(name, sizeof(name), "%u", i);
+        pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_queue, &vd->queues[i]);
+    }
+}
+
+void pta_virtio_device_inspect(PtaDevice *dev, PtaInspect *req)
+{
+    static const PtaInspectField fields[] = {
+        PTA_INSPECT_OF_U64(PtaVirtio, features, "offered-features", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U64(PtaVirtio, s.driver_features, "driver-features", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U32(PtaVirtio, s.config_generation, "config-generation", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_BOOL(PtaVirtio, resetting, "resetting", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U64(PtaVirtio, n_kicks, "kicks", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(PtaVirtio, n_requests, "requests", PTA_INSPECT_COUNTER),
+        {},
+    };
     PtaVirtio *vd = (PtaVirtio *)dev;
     g_mutex_lock(&vd->lock);
-    json_t *queues = json_array();
-    for (unsigned i = 0; i < vd->vclass->n_queues; i++) {
-        const PtaQueue *q = &vd->queues[i];
-        json_array_append_new(
-            queues, json_pack("{s:b, s:b, s:i, s:i, s:i, s:i}", "active", q->active, "broken",
-                              q->broken, "size", (int)q->s.size, "next-avail", (int)q->s.next_avail,
-                              "next-used", (int)q->s.next_used, "in-use", (int)q->in_use));
-    }
     g_mutex_lock(&vd->irq_lock);
-    json_int_t n_interrupts = (json_int_t)vd->n_interrupts;
-    int isr = (int)vd->s.interrupt_status;
+    uint64_t n_interrupts = vd->n_interrupts;
+    uint32_t isr = vd->s.interrupt_status;
     g_mutex_unlock(&vd->irq_lock);
-    json_t *json = json_pack(
-        "{s:i, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:o}", "status", (int)vd->s.status,
-        "offered-features", json_sprintf("0x%" G_GINT64_MODIFIER "x", vd->features),
-        "driver-features", json_sprintf("0x%" G_GINT64_MODIFIER "x", vd->s.driver_features),
-        "interrupt-status", isr, "config-generation", (int)vd->s.config_generation, "in-flight",
-        (int)vd->in_flight, "kicks", (json_int_t)vd->n_kicks, "requests",
-        (json_int_t)vd->n_requests, "interrupts", n_interrupts, "queues", queues);
+    g_autofree char *status = status_text(vd->s.status);
+    pta_inspect_str(req, "status", PTA_INSPECT_PLAIN, status);
+    pta_inspect_u64(req, "status-bits", PTA_INSPECT_HEX, vd->s.status);
+    pta_inspect_u64(req, "interrupt-status", PTA_INSPECT_HEX, isr);
+    pta_inspect_u64(req, "in-flight", PTA_INSPECT_PLAIN, vd->in_flight);
+    pta_inspect_u64(req, "interrupts", PTA_INSPECT_COUNTER, n_interrupts);
+    pta_inspect_fields(req, fields, vd);
+    pta_inspect_child(req, "queues", PTA_INSPECT_PLAIN, inspect_queues, vd);
     if (vd->vclass->inspect) {
-        vd->vclass->inspect(vd, json);
+        vd->vclass->inspect(vd, req);
     }
     g_mutex_unlock(&vd->lock);
-    return json;
 }

@@ -50,8 +50,8 @@ typedef struct PtaVirtioClass {
     size_t state_offset;
     /* After state was loaded. May be NULL. */
     void (*restored)(PtaVirtio *vd);
-    /* Adds to the object that inspect shows. May be NULL. */
-    void (*inspect)(PtaVirtio *vd, json_t *json);
+    /* Names its own fields for inspect, beside those of all. May be NULL. */
+    void (*inspect)(PtaVirtio *vd, PtaInspect *req);
 } PtaVirtioClass;
 
 typedef struct PtaVirtioState {
@@ -107,7 +107,7 @@ void pta_virtio_device_start(PtaDevice *dev);
 void pta_virtio_device_quiesce(PtaDevice *dev);
 json_t *pta_virtio_device_save(PtaDevice *dev);
 bool pta_virtio_device_restore(PtaDevice *dev, json_t *json, GError **error);
-json_t *pta_virtio_device_inspect(PtaDevice *dev);
+void pta_virtio_device_inspect(PtaDevice *dev, PtaInspect *req);
 
 /* ---- for devices; lock held ---- */
 

@@ -267,6 +267,7 @@ void pta_vm_free(PtaVm *vm)
     pta_bus_free(vm->pio);
     pta_memory_free(vm->memory);
     g_array_free(vm->observers, TRUE);
+    g_clear_pointer(&vm->inspectables, g_array_unref);
     g_free(vm->base_dir);
     g_free(vm->uuid);
     g_free(vm);

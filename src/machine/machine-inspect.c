@@ -3,192 +3,12 @@
 
 #include "src/machine/machine-inspect.h"
 
+#include "src/machine/inspect-vp.h"
 #include "src/machine/machine-private.h"
 
 #include <string.h>
 
-/* ---- registers ---- */
-
-static void inspect_segment(PtaInspect *req, const char *name, const PtaX86Segment *s)
-{
-    if (!pta_inspect_wants(req, name, PTA_INSPECT_PLAIN)) {
-        return;
-    }
-    g_autofree char *selector = g_strconcat(name, "/selector", NULL);
-    g_autofree char *base = g_strconcat(name, "/base", NULL);
-    g_autofree char *limit = g_strconcat(name, "/limit", NULL);
-    g_autofree char *attrs = g_strconcat(name, "/attrs", NULL);
-    pta_inspect_u64(req, selector, PTA_INSPECT_HEX, s->selector);
-    pta_inspect_u64(req, base, PTA_INSPECT_HEX, s->base);
-    pta_inspect_u64(req, limit, PTA_INSPECT_HEX, s->limit);
-    pta_inspect_u64(req, attrs, PTA_INSPECT_HEX, s->attrs);
-}
-
-typedef struct Register {
-    const char *name;
-    size_t offset; /* of a uint64_t in PtaX86State */
-} Register;
-
-#define REG(name, member)                   \
-    {                                       \
-        name, offsetof(PtaX86State, member) \
-    }
-
-static const Register registers[] = {
-    REG("rax", regs.gpr[PTA_X86_RAX]),
-    REG("rcx", regs.gpr[PTA_X86_RCX]),
-    REG("rdx", regs.gpr[PTA_X86_RDX]),
-    REG("rbx", regs.gpr[PTA_X86_RBX]),
-    REG("rsp", regs.gpr[PTA_X86_RSP]),
-    REG("rbp", regs.gpr[PTA_X86_RBP]),
-    REG("rsi", regs.gpr[PTA_X86_RSI]),
-    REG("rdi", regs.gpr[PTA_X86_RDI]),
-    REG("r8", regs.gpr[PTA_X86_R8]),
-    REG("r9", regs.gpr[PTA_X86_R9]),
-    REG("r10", regs.gpr[PTA_X86_R10]),
-    REG("r11", regs.gpr[PTA_X86_R11]),
-    REG("r12", regs.gpr[PTA_X86_R12]),
-    REG("r13", regs.gpr[PTA_X86_R13]),
-    REG("r14", regs.gpr[PTA_X86_R14]),
-    REG("r15", regs.gpr[PTA_X86_R15]),
-    REG("rip", regs.rip),
-    REG("rflags", regs.rflags),
-    REG("cr0", regs.cr0),
-    REG("cr2", regs.cr2),
-    REG("cr3", regs.cr3),
-    REG("cr4", regs.cr4),
-    REG("cr8", regs.cr8),
-    REG("efer", regs.efer),
-    REG("xcr0", regs.xcr0),
-    REG("gdtr/base", regs.gdtr.base),
-    REG("idtr/base", regs.idtr.base),
-    REG("dr0", debug.dr[0]),
-    REG("dr1", debug.dr[1]),
-    REG("dr2", debug.dr[2]),
-    REG("dr3", debug.dr[3]),
-    REG("dr6", debug.dr6),
-    REG("dr7", debug.dr7),
-    REG("msr/apic-base", msrs.apic_base),
-    REG("msr/star", msrs.star),
-    REG("msr/lstar", msrs.lstar),
-    REG("msr/cstar", msrs.cstar),
-    REG("msr/sfmask", msrs.sfmask),
-    REG("msr/kernel-gs-base", msrs.kernel_gs_base),
-    REG("msr/sysenter-cs", msrs.sysenter_cs),
-    REG("msr/sysenter-esp", msrs.sysenter_esp),
-    REG("msr/sysenter-eip", msrs.sysenter_eip),
-    REG("msr/pat", msrs.pat),
-    REG("msr/tsc-aux", msrs.tsc_aux),
-    REG("msr/tsc-deadline", msrs.tsc_deadline),
-    REG("msr/misc-enable", msrs.misc_enable),
-    REG("tsc", tsc),
-};
-
-static void inspect_events(PtaInspect *req, const PtaX86Events *events)
-{
-    static const char *const activities[] = {
-        [PTA_X86_RUNNING] = "running",
-        [PTA_X86_HALTED] = "halted",
-        [PTA_X86_WAIT_FOR_SIPI] = "wait-for-sipi",
-        [PTA_X86_SHUTDOWN] = "shutdown",
-    };
-    g_assert(events->activity < G_N_ELEMENTS(activities));
-    pta_inspect_str(req, "activity", PTA_INSPECT_PLAIN, activities[events->activity]);
-    pta_inspect_u64(req, "interrupt-shadow", PTA_INSPECT_PLAIN, events->interrupt_shadow);
-    pta_inspect_bool(req, "nmi-pending", PTA_INSPECT_PLAIN, events->nmi_pending);
-    pta_inspect_bool(req, "nmi-blocked", PTA_INSPECT_PLAIN, events->nmi_blocked);
-}
-
-/* A register of the local APIC's page (SDM vol. 3, table 10-1). */
-static uint32_t lapic_register(const PtaX86Lapic *lapic, unsigned offset)
-{
-    uint32_t value;
-    memcpy(&value, lapic->page + offset, sizeof(value));
-    return GUINT32_FROM_LE(value);
-}
-
-static void inspect_lapic(PtaInspect *req, const PtaX86Lapic *lapic)
-{
-    static const struct {
-        const char *name;
-        unsigned offset;
-    } fields[] = {
-        { "lapic/id", 0x20 },
-        { "lapic/tpr", 0x80 },
-        { "lapic/ppr", 0xa0 },
-        { "lapic/ldr", 0xd0 },
-        { "lapic/svr", 0xf0 },
-        { "lapic/esr", 0x280 },
-        { "lapic/lvt-timer", 0x320 },
-        { "lapic/lvt-lint0", 0x350 },
-        { "lapic/lvt-lint1", 0x360 },
-        { "lapic/lvt-error", 0x370 },
-        { "lapic/initial-count", 0x380 },
-        { "lapic/divide", 0x3e0 },
-    };
-    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
-        pta_inspect_u64(req, fields[i].name, PTA_INSPECT_HEX,
-                        lapic_register(lapic, fields[i].offset));
-    }
-    pta_inspect_u64(req, "lapic/timer-expiry-ns", PTA_INSPECT_PLAIN, lapic->timer_expiry_ns);
-}
-
-typedef struct VpRef {
-    PtaVm *vm;
-    unsigned index;
-} VpRef;
-
-static void inspect_registers(void *obj, PtaInspect *req)
-{
-    static const char *const segments[PTA_X86_N_SEGS] = {
-        [PTA_X86_ES] = "es", [PTA_X86_CS] = "cs", [PTA_X86_SS] = "ss",
-        [PTA_X86_DS] = "ds", [PTA_X86_FS] = "fs", [PTA_X86_GS] = "gs",
-    };
-    VpRef *ref = obj;
-    g_autofree PtaX86State *state = g_new0(PtaX86State, 1);
-    pta_partition_get_vp_state(ref->vm->partition, ref->index, state);
-    for (size_t i = 0; i < G_N_ELEMENTS(registers); i++) {
-        uint64_t value;
-        memcpy(&value, (const char *)state + registers[i].offset, sizeof(value));
-        pta_inspect_u64(req, registers[i].name, PTA_INSPECT_HEX, value);
-    }
-    for (unsigned i = 0; i < PTA_X86_N_SEGS; i++) {
-        inspect_segment(req, segments[i], &state->regs.seg[i]);
-    }
-    inspect_segment(req, "tr", &state->regs.tr);
-    inspect_segment(req, "ldtr", &state->regs.ldtr);
-    pta_inspect_u64(req, "gdtr/limit", PTA_INSPECT_HEX, state->regs.gdtr.limit);
-    pta_inspect_u64(req, "idtr/limit", PTA_INSPECT_HEX, state->regs.idtr.limit);
-    inspect_events(req, &state->events);
-    inspect_lapic(req, &state->lapic);
-}
-
 /* ---- partition ---- */
-
-static void inspect_stats(void *obj, PtaInspect *req)
-{
-    VpRef *ref = obj;
-    const PtaBackendOps *ops = ref->vm->backend;
-    size_t n = g_strv_length((char **)ops->stat_names);
-    g_autofree uint64_t *values = g_new0(uint64_t, n + 1);
-    ops->vp_get_stats(pta_vp_set_get(pta_partition_vps(ref->vm->partition), ref->index), values);
-    for (size_t i = 0; i < n; i++) {
-        pta_inspect_u64(req, ops->stat_names[i], PTA_INSPECT_COUNTER, values[i]);
-    }
-}
-
-static void inspect_vp(void *obj, PtaInspect *req)
-{
-    VpRef *ref = obj;
-    PtaVpSet *vps = pta_partition_vps(ref->vm->partition);
-    pta_inspect_str(req, "state", PTA_INSPECT_SAFE,
-                    pta_vp_state_name(pta_vp_set_state(vps, ref->index)));
-    pta_inspect_s64(req, "thread-id", PTA_INSPECT_SAFE, pta_vp_set_thread_id(vps, ref->index));
-    if (ref->vm->backend->stat_names) {
-        pta_inspect_child(req, "stats", PTA_INSPECT_SAFE, inspect_stats, ref);
-    }
-    pta_inspect_child(req, "registers", PTA_INSPECT_SENSITIVE, inspect_registers, ref);
-}
 
 static void inspect_vps(void *obj, PtaInspect *req)
 {
@@ -197,51 +17,165 @@ static void inspect_vps(void *obj, PtaInspect *req)
     for (unsigned i = 0; i < n; i++) {
         char name[16];
         g_snprintf(name, sizeof(name), "%u", i);
-        pta_inspect_child(req, name, PTA_INSPECT_SAFE, inspect_vp, &(VpRef){ vm, i });
+        pta_inspect_child(req, name, PTA_INSPECT_SAFE, pta_vp_inspect, &(PtaVpRef){ vm, i });
     }
 }
 
-static void inspect_halt(PtaInspect *req, const PtaHaltReason *reason)
+static void inspect_halt(void *obj, PtaInspect *req)
 {
-    pta_inspect_str(req, "halt/reason", PTA_INSPECT_SAFE, pta_halt_kind_name(reason->kind));
+    const PtaHaltReason *reason = obj;
+    pta_inspect_str(req, "reason", PTA_INSPECT_SAFE, pta_halt_kind_name(reason->kind));
+    pta_inspect_s64(req, "time-us", PTA_INSPECT_SAFE, reason->time_us);
     if (reason->has_vp) {
-        pta_inspect_u64(req, "halt/vp", PTA_INSPECT_SAFE, reason->vp);
+        pta_inspect_u64(req, "vp", PTA_INSPECT_SAFE, reason->vp);
+    }
+    if (reason->kind == PTA_HALT_DEBUG_EXIT || reason->kind == PTA_HALT_PANIC) {
+        pta_inspect_u64(req, "code", PTA_INSPECT_HEX, reason->code);
     }
     if (*reason->text) {
-        pta_inspect_str(req, "halt/description", PTA_INSPECT_PLAIN, reason->text);
+        pta_inspect_str(req, "description", PTA_INSPECT_PLAIN, reason->text);
     }
+    if (reason->has_regs) {
+        unsigned flags = PTA_INSPECT_HEX | PTA_INSPECT_SENSITIVE;
+        pta_inspect_u64(req, "rip", flags, reason->regs.rip);
+        pta_inspect_u64(req, "rsp", flags, reason->regs.gpr[PTA_X86_RSP]);
+        pta_inspect_u64(req, "cr2", flags, reason->regs.cr2);
+        pta_inspect_u64(req, "cr3", flags, reason->regs.cr3);
+    }
+}
+
+static void get_clear_halt(void *obj, PtaInspect *req)
+{
+    pta_inspect_bool(req, "", PTA_INSPECT_SAFE, false);
+}
+
+static bool set_clear_halt(void *obj, const char *text, GError **error)
+{
+    bool clear;
+    if (!pta_inspect_parse_bool(text, &clear, error)) {
+        return false;
+    }
+    if (clear) {
+        pta_vm_clear_halt(obj);
+    }
+    return true;
+}
+
+static void inspect_topology(void *obj, PtaInspect *req)
+{
+    PtaVm *vm = obj;
+    const PartitionConfig *config = vm->config->partition;
+    const PtaCpuidTable *cpuid = pta_partition_cpuid(vm->partition);
+    pta_inspect_u64(req, "vps", PTA_INSPECT_SAFE,
+                    pta_vp_set_size(pta_partition_vps(vm->partition)));
+    if (config->has_cpu_model) {
+        pta_inspect_str(req, "cpu-model", PTA_INSPECT_SAFE, cpu_model_name(config->cpu_model));
+    }
+    pta_inspect_str(req, "hypervisor", PTA_INSPECT_SAFE, hypervisor_kind_name(config->hypervisor));
+    pta_inspect_u64(req, "cpu-features", PTA_INSPECT_SAFE | PTA_INSPECT_HEX, cpuid->features);
+    pta_inspect_u64(req, "phys-bits", PTA_INSPECT_SAFE, cpuid->phys_bits);
+    pta_inspect_u64(req, "virt-bits", PTA_INSPECT_SAFE, cpuid->virt_bits);
+}
+
+static void inspect_clock(void *obj, PtaInspect *req)
+{
+    PtaVm *vm = obj;
+    const PtaBackend *be = pta_partition_backend(vm->partition);
+    pta_inspect_u64(req, "ns", PTA_INSPECT_SAFE | PTA_INSPECT_COUNTER, vm->backend->clock_ns(be));
+    pta_inspect_u64(req, "tsc-hz", PTA_INSPECT_SAFE, vm->backend->tsc_hz(be));
+    pta_inspect_u64(req, "apic-hz", PTA_INSPECT_SAFE, vm->backend->apic_hz(be));
 }
 
 static void inspect_partition(void *obj, PtaInspect *req)
 {
     PtaVm *vm = obj;
-    const PtaBackend *be = pta_partition_backend(vm->partition);
+    /* const was taken off for inspect_halt(), which only reads. */
+    PtaHaltReason *reason = (PtaHaltReason *)pta_partition_halt_reason(vm->partition);
+    pta_inspect_str(req, "power-state", PTA_INSPECT_SAFE, reason ? "halted" : "running");
     pta_inspect_str(req, "backend", PTA_INSPECT_SAFE, vm->backend->name);
     pta_inspect_bool(req, "started", PTA_INSPECT_SAFE, pta_partition_started(vm->partition));
     pta_inspect_bool(req, "running", PTA_INSPECT_SAFE, pta_partition_running(vm->partition));
-    pta_inspect_u64(req, "clock-ns", PTA_INSPECT_COUNTER, vm->backend->clock_ns(be));
-    pta_inspect_u64(req, "tsc-hz", PTA_INSPECT_SAFE, vm->backend->tsc_hz(be));
-    pta_inspect_u64(req, "apic-hz", PTA_INSPECT_SAFE, vm->backend->apic_hz(be));
-    const PtaHaltReason *reason = pta_partition_halt_reason(vm->partition);
+    pta_inspect_u64(req, "stop-count", PTA_INSPECT_SAFE, pta_partition_stop_count(vm->partition));
+    pta_inspect_mutable(req, "clear-halt", PTA_INSPECT_SAFE, get_clear_halt, set_clear_halt, vm);
     if (reason) {
-        inspect_halt(req, reason);
+        pta_inspect_child(req, "halt", PTA_INSPECT_SAFE, inspect_halt, reason);
     }
+    pta_inspect_child(req, "topology", PTA_INSPECT_SAFE, inspect_topology, vm);
+    pta_inspect_child(req, "clock", PTA_INSPECT_SAFE, inspect_clock, vm);
     pta_inspect_child(req, "vp", PTA_INSPECT_SAFE, inspect_vps, vm);
 }
 
+/* ---- Hyper-V ---- */
+
+static void inspect_overlay(PtaInspect *req, const char *name, uint64_t msr)
+{
+    g_autofree char *enabled = g_strconcat(name, "/enabled", NULL);
+    g_autofree char *gpa = g_strconcat(name, "/gpa", NULL);
+    pta_inspect_bool(req, enabled, PTA_INSPECT_PLAIN, msr & 1);
+    pta_inspect_u64(req, gpa, PTA_INSPECT_HEX, msr & PTA_PAGE_MASK);
+}
+
+static void inspect_hyperv(void *obj, PtaInspect *req)
+{
+    const PtaHypervState *s = obj;
+    char name[24];
+    pta_inspect_u64(req, "guest-os-id", PTA_INSPECT_HEX, s->guest_os_id);
+    inspect_overlay(req, "hypercall-page", s->overlay_msr[PTA_HYPERV_HYPERCALL]);
+    inspect_overlay(req, "reference-tsc", s->overlay_msr[PTA_HYPERV_REFERENCE_TSC]);
+    pta_inspect_u64(req, "reference-tsc/sequence", PTA_INSPECT_PLAIN, s->tsc_sequence);
+    pta_inspect_u64(req, "tsc-invariant-control", PTA_INSPECT_HEX, s->tsc_invariant_control);
+    for (unsigned i = 0; i < G_N_ELEMENTS(s->crash); i++) {
+        g_snprintf(name, sizeof(name), "crash/%u", i);
+        pta_inspect_u64(req, name, PTA_INSPECT_HEX | PTA_INSPECT_SENSITIVE, s->crash[i]);
+    }
+}
+
+static void inspect_synic(void *obj, PtaInspect *req)
+{
+    PtaVm *vm = obj;
+    g_autofree PtaHypervState *state = g_new(PtaHypervState, 1);
+    pta_hyperv_get_state(vm->hyperv, state);
+    inspect_hyperv(state, req);
+    unsigned n = pta_vp_set_size(pta_partition_vps(vm->partition));
+    for (unsigned i = 0; i < n && i < PTA_HYPERV_MAX_VPS; i++) {
+        char name[24];
+        g_snprintf(name, sizeof(name), "vp/%u/assist-page", i);
+        inspect_overlay(req, name, state->vp_assist[i]);
+    }
+}
+
 /* ---- memory, places, devices ---- */
+
+typedef struct RangeRef {
+    PtaMemory *memory;
+    size_t index;
+} RangeRef;
+
+static void inspect_range(void *obj, PtaInspect *req)
+{
+    const RangeRef *ref = obj;
+    PtaRamRange range = pta_memory_range(ref->memory, ref->index);
+    uint64_t offset = 0; /* the ranges follow one another in the memfd */
+    for (size_t i = 0; i < ref->index; i++) {
+        offset += pta_memory_range(ref->memory, i).size;
+    }
+    pta_inspect_u64(req, "gpa", PTA_INSPECT_HEX, range.gpa);
+    pta_inspect_u64(req, "size", PTA_INSPECT_HEX, range.size);
+    pta_inspect_str(req, "backing", PTA_INSPECT_PLAIN, "memfd");
+    pta_inspect_u64(req, "backing-offset", PTA_INSPECT_HEX, offset);
+    pta_inspect_u64(req, "host-address", PTA_INSPECT_HEX | PTA_INSPECT_SENSITIVE,
+                    (uintptr_t)pta_memory_range_host(ref->memory, ref->index));
+}
 
 static void inspect_memory(void *obj, PtaInspect *req)
 {
     PtaVm *vm = obj;
     pta_inspect_u64(req, "ram-size", PTA_INSPECT_SAFE, pta_memory_ram_size(vm->memory));
     for (size_t i = 0; i < pta_memory_n_ranges(vm->memory); i++) {
-        PtaRamRange range = pta_memory_range(vm->memory, i);
         char name[32];
-        g_snprintf(name, sizeof(name), "ram/%zu/gpa", i);
-        pta_inspect_u64(req, name, PTA_INSPECT_HEX, range.gpa);
-        g_snprintf(name, sizeof(name), "ram/%zu/size", i);
-        pta_inspect_u64(req, name, PTA_INSPECT_HEX, range.size);
+        g_snprintf(name, sizeof(name), "ram/%zu", i);
+        pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_range,
+                          &(RangeRef){ vm->memory, i });
     }
 }
 
@@ -270,19 +204,12 @@ static void inspect_placement(void *obj, PtaInspect *req)
     }
 }
 
-static void inspect_device(void *obj, PtaInspect *req)
-{
-    json_t *json = pta_device_inspect(obj);
-    pta_inspect_json(req, "", PTA_INSPECT_PLAIN, json);
-    json_decref(json);
-}
-
 static void inspect_devices(void *obj, PtaInspect *req)
 {
     PtaVm *vm = obj;
     for (guint i = 0; i < vm->devices->len; i++) {
         PtaDevice *dev = g_ptr_array_index(vm->devices, i);
-        pta_inspect_child(req, dev->id, PTA_INSPECT_PLAIN, inspect_device, dev);
+        pta_inspect_child(req, dev->id, PTA_INSPECT_PLAIN, pta_device_inspect, dev);
     }
 }
 
@@ -299,6 +226,39 @@ static bool set_trace(void *obj, const char *text, GError **error)
     return pta_trace_set(text, error);
 }
 
+typedef struct PtaVmInspectable {
+    char *name;
+    PtaInspectFn *fn;
+    void *obj;
+} PtaVmInspectable;
+
+static void inspectable_clear(void *data)
+{
+    g_free(((PtaVmInspectable *)data)->name);
+}
+
+void pta_vm_add_inspect(PtaVm *vm, const char *name, PtaInspectFn *fn, void *obj)
+{
+    pta_assert_main();
+    if (!vm->inspectables) {
+        vm->inspectables = g_array_new(FALSE, FALSE, sizeof(PtaVmInspectable));
+        g_array_set_clear_func(vm->inspectables, inspectable_clear);
+    }
+    PtaVmInspectable i = { .name = g_strdup(name), .fn = fn, .obj = obj };
+    g_array_append_val(vm->inspectables, i);
+}
+
+void pta_vm_remove_inspect(PtaVm *vm, const char *name)
+{
+    pta_assert_main();
+    for (guint i = 0; vm->inspectables && i < vm->inspectables->len; i++) {
+        if (strcmp(g_array_index(vm->inspectables, PtaVmInspectable, i).name, name) == 0) {
+            g_array_remove_index(vm->inspectables, i);
+            return;
+        }
+    }
+}
+
 void pta_vm_inspect(void *obj, PtaInspect *req)
 {
     PtaVm *vm = obj;
@@ -312,5 +272,12 @@ void pta_vm_inspect(void *obj, PtaInspect *req)
     pta_inspect_child(req, "partition", PTA_INSPECT_SAFE, inspect_partition, vm);
     pta_inspect_child(req, "memory", PTA_INSPECT_SAFE, inspect_memory, vm);
     pta_inspect_child(req, "placement", PTA_INSPECT_PLAIN, inspect_placement, vm);
+    if (vm->hyperv) {
+        pta_inspect_child(req, "synic", PTA_INSPECT_PLAIN, inspect_synic, vm);
+    }
     pta_inspect_child(req, "devices", PTA_INSPECT_PLAIN, inspect_devices, vm);
+    for (guint i = 0; vm->inspectables && i < vm->inspectables->len; i++) {
+        const PtaVmInspectable *more = &g_array_index(vm->inspectables, PtaVmInspectable, i);
+        pta_inspect_child(req, more->name, PTA_INSPECT_PLAIN, more->fn, more->obj);
+    }
 }

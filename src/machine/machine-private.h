@@ -38,6 +38,7 @@ struct PtaVm {
     bool told_running;  /* observers: the last of resumed and stopped was resumed */
     GQueue transitions; /* of PtaVmTransition: the first is under way, the others wait */
     int64_t start_time_us;
+    GArray *inspectables; /* machine-inspect.c's; NULL until somebody adds something */
 };
 
 #define PTA_VM_TELL(vm, what, ...)                                                              \

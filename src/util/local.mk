@@ -1,6 +1,11 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 libpartita_a_SOURCES += \
 	src/util/i18n.h \
+	src/util/inspect-fields.c \
+	src/util/inspect-node.c \
+	src/util/inspect-private.h \
+	src/util/inspect.c \
+	src/util/inspect.h \
 	src/util/log.c \
 	src/util/main-thread.c \
 	src/util/trace.c \

@@ -397,7 +397,9 @@ static void inspect_shows_it(void **unused)
     wd_open(&w);
     start_with(&w, 10);
     pass(&w, PERIOD);
-    json_t *json = pta_device_inspect(w.dev);
+    g_autoptr(PtaInspectNode) node =
+        pta_inspect(pta_device_inspect, w.dev, &(PtaInspectParams){ .depth = UINT_MAX });
+    json_t *json = pta_inspect_node_to_json(node, false);
     json_t *expected =
         json_pack("{s:b,s:i,s:i,s:s,s:b,s:s,s:b}", "running", 1, "count-ms", 1000, "left-ms", 900,
                   "on-expiry", "reboot", "has-expired", 0, "type", "watchdog", "started", 1);

@@ -33,8 +33,9 @@ static void restore(PtaDevice *dev, json_t *json)
     machine.clock_ns += UINT64_C(1) << 40;
     fuzz_run(&machine);
     pta_device_quiesce(dev);
-    json_t *inspected = pta_device_inspect(dev);
-    json_decref(inspected);
+    g_autoptr(PtaInspectNode) node =
+        pta_inspect(pta_device_inspect, dev, &(PtaInspectParams){ .depth = UINT_MAX });
+    g_assert(node->kind == PTA_INSPECT_DIR);
     json_decref(before);
     json_decref(after);
 }

@@ -1,7 +1,8 @@
-/* The inspect tree: paths, depth, merging, values, updates, sensitivity, order. */
+/* The inspect tree: paths, depth, merging, values, updates, sensitivity, order; what is answered
+ * later, and what if it is not; rates; tables of fields. */
 #include "config.h"
 
-#include "src/machine/inspect.h"
+#include "src/util/inspect.h"
 #include "tests/lib/cmocka-all.h"
 
 #include <string.h>
@@ -9,7 +10,7 @@
 static void expect_params(PtaInspectFn *fn, const PtaInspectParams *params, const char *expected)
 {
     g_autoptr(PtaInspectNode) node = pta_inspect(fn, NULL, params);
-    json_t *json = pta_inspect_node_to_json(node);
+    json_t *json = pta_inspect_node_to_json(node, false);
     char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
     assert_string_equal(text, expected);
     free(text);
@@ -221,9 +222,6 @@ static void values_root(void *obj, PtaInspect *req)
     pta_inspect_bytes(req, "bytes", PTA_INSPECT_PLAIN, "\xab\xcd\xef", 3);
     g_autoptr(GError) error = g_error_new(PTA_ERROR, PTA_ERROR_HOST, "no luck");
     pta_inspect_error(req, "broken", PTA_INSPECT_PLAIN, error);
-    json_t *json = json_pack("{s:[i,b,n,{s:s}], s:f}", "list", 7, 0, "k", "v", "pi", 3.25);
-    pta_inspect_json(req, "json", PTA_INSPECT_PLAIN, json);
-    json_decref(json);
 }
 
 static void values(void **unused)
@@ -243,16 +241,13 @@ static void values(void **unused)
         { "str", "\"caf\xef\xbf\xbd\"" },
         { "bytes", "\"q83v\"" },
         { "broken", "{\"$error\":\"no luck\"}" },
-        { "json", "{\"list\":{\"0\":7,\"1\":false,\"3\":{\"k\":\"v\"}},\"pi\":3.25}" },
-        { "json/list/3/k", "\"v\"" },
-        { "json/list/2", "{\"$error\":\"not found\"}" },
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         expect(values_root, cases[i].path, cases[i].expected);
     }
     g_autoptr(PtaInspectNode) node =
         pta_inspect(values_root, NULL, &(PtaInspectParams){ .path = "bin-max" });
-    json_t *json = pta_inspect_node_to_json(node);
+    json_t *json = pta_inspect_node_to_json(node, false);
     assert_int_equal(json_string_length(json), 66);
     json_decref(json);
     g_autoptr(PtaInspectNode) counter =
@@ -324,7 +319,7 @@ static void check_update(Foo *foo, const char *path, const char *text, const cha
 {
     PtaInspectParams params = { .path = path, .depth = UINT_MAX, .update = text };
     g_autoptr(PtaInspectNode) node = pta_inspect(foo_inspect, foo, &params);
-    json_t *json = pta_inspect_node_to_json(node);
+    json_t *json = pta_inspect_node_to_json(node, false);
     char *dump = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
     assert_string_equal(dump, expected);
     free(dump);
@@ -356,11 +351,339 @@ static void update(void **unused)
     check_update(&foo, "mut", NULL, "3");
     g_autoptr(PtaInspectNode) node =
         pta_inspect(foo_inspect, &foo, &(PtaInspectParams){ .path = "", .depth = 0 });
-    json_t *json = pta_inspect_node_to_json(node);
+    json_t *json = pta_inspect_node_to_json(node, false);
     char *dump = json_dumps(json, JSON_COMPACT);
     assert_string_equal(dump, "{\"child\":null,\"deep\":null,\"immut\":1,\"mut\":3}");
     free(dump);
     json_decref(json);
+}
+
+/* ---- answers that come later ---- */
+
+typedef struct Later {
+    PtaInspectDeferred *at[4];
+    const char *names[4];
+    unsigned n;
+} Later;
+
+static void later_root(void *obj, PtaInspect *req)
+{
+    Later *l = obj;
+    num(req, "a", 1);
+    for (unsigned i = 0; i < G_N_ELEMENTS(l->names) && l->names[i]; i++) {
+        PtaInspectDeferred *d = pta_inspect_defer(req, l->names[i], PTA_INSPECT_PLAIN);
+        if (d) {
+            l->at[l->n++] = d;
+        }
+    }
+}
+
+typedef struct Result {
+    unsigned calls;
+    char *text;
+} Result;
+
+static void take_result(void *data, PtaInspectNode *node)
+{
+    Result *r = data;
+    json_t *json = pta_inspect_node_to_json(node, false);
+    char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+    g_free(r->text);
+    r->text = g_strdup(text);
+    r->calls++;
+    free(text);
+    json_decref(json);
+    pta_inspect_node_free(node);
+}
+
+static void start_later(Later *l, const PtaInspectParams *params, unsigned deadline_ms, Result *r)
+{
+    l->n = 0;
+    pta_inspect_start(later_root, l, params, deadline_ms, take_result, r);
+}
+
+static void expect_result(Result *r, const char *expected)
+{
+    while (r->calls == 0) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    assert_int_equal(r->calls, 1);
+    assert_string_equal(r->text, expected);
+    g_clear_pointer(&r->text, g_free);
+    r->calls = 0;
+}
+
+static const PtaInspectParams everything = { .depth = UINT_MAX };
+
+static void deferred(void **unused)
+{
+    Later l = { .names = { "x", "y/z" } };
+    Result r = { 0 };
+    start_later(&l, &everything, 60000, &r);
+    assert_int_equal(l.n, 2);
+    assert_int_equal(r.calls, 0);
+    pta_inspect_deferred_answer(l.at[1], path_root, NULL);
+    assert_int_equal(r.calls, 0);
+    assert_true(pta_inspect_deferred_wanted(l.at[0]));
+    pta_inspect_deferred_answer(l.at[0], lazy_value, NULL); /* a child may be a value */
+    expect_result(&r, "{\"a\":1,\"x\":9,\"y\":{\"z\":{\"a\":1,\"b\":{\"c\":2,\"d\":2,\"e\":{}}}}}");
+    /* Nobody is asked for what is not wanted. */
+    start_later(&l, &(PtaInspectParams){ .path = "a" }, 60000, &r);
+    assert_int_equal(l.n, 0);
+    expect_result(&r, "1");
+    start_later(&l, &(PtaInspectParams){ .depth = 0 }, 60000, &r);
+    assert_int_equal(l.n, 0);
+    expect_result(&r, "{\"a\":1,\"x\":null,\"y\":null}");
+    /* The path goes on below it. */
+    start_later(&l, &(PtaInspectParams){ .path = "y/z/b/c" }, 60000, &r);
+    assert_int_equal(l.n, 1);
+    pta_inspect_deferred_answer(l.at[0], path_root, NULL);
+    expect_result(&r, "2");
+    start_later(&l, &(PtaInspectParams){ .path = "x/none" }, 60000, &r);
+    pta_inspect_deferred_answer(l.at[0], path_root, NULL);
+    expect_result(&r, "{\"$error\":\"not found\"}");
+    start_later(&l, &(PtaInspectParams){ .path = "y", .depth = 1 }, 60000, &r);
+    pta_inspect_deferred_answer(l.at[0], path_root, NULL);
+    expect_result(&r, "{\"z\":{\"a\":1,\"b\":null}}");
+}
+
+static void answers_that_come_later_merge(void **unused)
+{
+    Later l = { .names = { "a", "x", "x", "x/c" } };
+    Result r = { 0 };
+    start_later(&l, &everything, 60000, &r);
+    assert_int_equal(l.n, 4);
+    pta_inspect_deferred_answer(l.at[1], x2, NULL);
+    pta_inspect_deferred_answer(l.at[3], y5, NULL);
+    pta_inspect_deferred_answer(l.at[2], x1, NULL);
+    pta_inspect_deferred_answer(l.at[0], lazy_value, NULL);
+    expect_result(&r, "{\"a\":9,\"x\":{\"b\":3,\"c\":{\"y\":4},\"d\":{\"y\":5}}}");
+}
+
+static void dropped(void **unused)
+{
+    Later l = { .names = { "x", "y/z" } };
+    Result r = { 0 };
+    start_later(&l, &everything, 60000, &r);
+    pta_inspect_deferred_drop(l.at[0]);
+    pta_inspect_deferred_answer(l.at[1], empty, NULL);
+    expect_result(&r, "{\"a\":1,\"x\":{\"$error\":\"dropped\"},\"y\":{\"z\":{}}}");
+    start_later(&l, &(PtaInspectParams){ .path = "x/deeper" }, 60000, &r);
+    pta_inspect_deferred_drop(l.at[0]);
+    expect_result(&r, "{\"$error\":\"dropped\"}");
+}
+
+static void timeout(void **unused)
+{
+    Later l = { .names = { "x", "y/z" } };
+    Result r = { 0 };
+    uint64_t begin = pta_now_ns();
+    start_later(&l, &everything, 50, &r);
+    pta_inspect_deferred_answer(l.at[1], y4, NULL);
+    expect_result(&r, "{\"a\":1,\"x\":{\"$error\":\"unresolved\"},\"y\":{\"z\":{\"y\":4}}}");
+    assert_true(pta_now_ns() - begin >= 49 * 1000 * 1000);
+    /* A late answer does no harm, nor does a late refusal. */
+    assert_false(pta_inspect_deferred_wanted(l.at[0]));
+    pta_inspect_deferred_answer(l.at[0], never, NULL);
+    start_later(&l, &(PtaInspectParams){ .path = "x/b" }, 0, &r);
+    expect_result(&r, "{\"$error\":\"unresolved\"}");
+    pta_inspect_deferred_drop(l.at[0]);
+    assert_int_equal(r.calls, 0);
+    /* At once: nobody waits at all. */
+    l.n = 0;
+    g_autoptr(PtaInspectNode) node = pta_inspect(later_root, &l, &everything);
+    assert_int_equal(pta_inspect_node_find(node, "x")->error.code, PTA_INSPECT_UNRESOLVED);
+    pta_inspect_deferred_drop(l.at[0]);
+    pta_inspect_deferred_drop(l.at[1]);
+}
+
+static void again_root(void *obj, PtaInspect *req)
+{
+    Later *l = obj;
+    num(req, "v", 1);
+    l->at[l->n++] = pta_inspect_defer(req, "more", PTA_INSPECT_PLAIN);
+}
+
+static void later_still(void **unused)
+{
+    Later l = { .names = { "y/z" } };
+    Result r = { 0 };
+    start_later(&l, &everything, 60000, &r);
+    pta_inspect_deferred_answer(l.at[0], again_root, &l);
+    assert_int_equal(r.calls, 0);
+    pta_inspect_deferred_answer(l.at[1], y4, NULL);
+    expect_result(&r, "{\"a\":1,\"y\":{\"z\":{\"more\":{\"y\":4},\"v\":1}}}");
+}
+
+static void in_the_call_root(void *obj, PtaInspect *req)
+{
+    PtaInspectDeferred *d = pta_inspect_defer(req, "x", PTA_INSPECT_PLAIN);
+    pta_inspect_deferred_answer(d, y4, NULL);
+    num(req, "a", 1);
+}
+
+static void deferred_and_answered_in_the_call(void **unused)
+{
+    expect(in_the_call_root, "", "{\"a\":1,\"x\":{\"y\":4}}");
+}
+
+static void deferred_and_set(void **unused)
+{
+    Later l = { .names = { "foo" } };
+    Result r = { 0 };
+    Foo foo = { .mut = 2 };
+    start_later(&l, &(PtaInspectParams){ .path = "foo/mut", .update = "7" }, 60000, &r);
+    assert_int_equal(l.n, 1);
+    pta_inspect_deferred_answer(l.at[0], foo_inspect, &foo);
+    expect_result(&r, "7");
+    assert_int_equal(foo.mut, 7);
+    start_later(&l, &(PtaInspectParams){ .path = "foo", .update = "7" }, 60000, &r);
+    pta_inspect_deferred_answer(l.at[0], foo_inspect, &foo);
+    expect_result(&r, "{\"$error\":\"cannot be set\"}");
+}
+
+/* ---- rates ---- */
+
+typedef struct Counted {
+    uint64_t counter, plain, reset, fresh;
+    bool has_fresh;
+} Counted;
+
+static void counted_inspect(void *obj, PtaInspect *req)
+{
+    Counted *c = obj;
+    pta_inspect_u64(req, "d/counter", PTA_INSPECT_COUNTER, c->counter);
+    pta_inspect_u64(req, "plain", PTA_INSPECT_PLAIN, c->plain);
+    pta_inspect_u64(req, "reset", PTA_INSPECT_COUNTER | PTA_INSPECT_HEX, c->reset);
+    if (c->has_fresh) {
+        pta_inspect_u64(req, "fresh", PTA_INSPECT_COUNTER, c->fresh);
+    }
+}
+
+static void expect_json(const PtaInspectNode *node, bool counters, const char *expected)
+{
+    json_t *json = pta_inspect_node_to_json(node, counters);
+    char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
+    assert_string_equal(text, expected);
+    free(text);
+    json_decref(json);
+}
+
+static void since(void **unused)
+{
+    Counted c = { .counter = 1000, .plain = 5, .reset = 100 };
+    g_autoptr(PtaInspectNode) then = pta_inspect(counted_inspect, &c, &everything);
+    c = (Counted){ .counter = 1500, .plain = 7, .reset = 10, .fresh = 1, .has_fresh = true };
+    g_autoptr(PtaInspectNode) now = pta_inspect(counted_inspect, &c, &everything);
+    expect_json(now, false, "{\"d\":{\"counter\":1500},\"fresh\":1,\"plain\":7,\"reset\":\"0xa\"}");
+    expect_json(now, true,
+                "{\"d\":{\"counter\":{\"$counter\":1500}},\"fresh\":{\"$counter\":1},\"plain\":7,"
+                "\"reset\":{\"$counter\":\"0xa\"}}");
+    pta_inspect_node_since(now, then, 0); /* no time has passed: no rate */
+    expect_json(now, false, "{\"d\":{\"counter\":1500},\"fresh\":1,\"plain\":7,\"reset\":\"0xa\"}");
+    pta_inspect_node_since(now, then, 2);
+    expect_json(now, false,
+                "{\"d\":{\"counter\":{\"$counter\":1500,\"$rate\":250.0}},\"fresh\":1,\"plain\":7,"
+                "\"reset\":{\"$counter\":\"0xa\",\"$rate\":5.0}}");
+    /* What changed its kind in between has no rate. */
+    g_autoptr(PtaInspectNode) other = pta_inspect(path_root, NULL, &everything);
+    pta_inspect_node_since(other, then, 1);
+    expect_json(other, false, "{\"a\":1,\"b\":{\"c\":2,\"d\":2,\"e\":{}}}");
+}
+
+/* ---- tables and atomics ---- */
+
+typedef struct Plain {
+    bool flag;
+    uint8_t byte;
+    uint16_t half;
+    uint32_t word;
+    uint64_t quad;
+    int64_t sign;
+    char *text;
+    char *none;
+    unsigned colour;
+} Plain;
+
+static void derived_inspect(void *obj, PtaInspect *req)
+{
+    static const char *const colours[] = { "red", "green" };
+    static const PtaInspectField fields[] = {
+        PTA_INSPECT_OF_BOOL(Plain, flag, "flag", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U8(Plain, byte, "byte", PTA_INSPECT_HEX),
+        PTA_INSPECT_OF_U16(Plain, half, "half", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_U32(Plain, word, "nested/word", PTA_INSPECT_BINARY),
+        PTA_INSPECT_OF_U64(Plain, quad, "quad", PTA_INSPECT_SENSITIVE),
+        PTA_INSPECT_OF_S64(Plain, sign, "sign", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_STR(Plain, text, "text", PTA_INSPECT_SAFE),
+        PTA_INSPECT_OF_STR(Plain, none, "none", PTA_INSPECT_PLAIN),
+        PTA_INSPECT_OF_ENUM(Plain, colour, "colour", PTA_INSPECT_PLAIN, colours),
+        {},
+    };
+    pta_inspect_fields(req, fields, obj);
+}
+
+static void derived(void **unused)
+{
+    Plain p = { true, 0xfe, 65535, 5, UINT64_C(1) << 40, -3, (char *)"t", NULL, 1 };
+    g_autoptr(PtaInspectNode) node = pta_inspect(derived_inspect, &p, &everything);
+    expect_json(
+        node, false,
+        "{\"byte\":\"0xfe\",\"colour\":\"green\",\"flag\":true,\"half\":65535,"
+        "\"nested\":{\"word\":\"0b101\"},\"quad\":1099511627776,\"sign\":-3,\"text\":\"t\"}");
+    g_autoptr(PtaInspectNode) safe =
+        pta_inspect(derived_inspect, &p, &(PtaInspectParams){ .show = PTA_INSPECT_SHOW_SAFE });
+    expect_json(safe, false, "{\"text\":\"t\"}");
+    p.colour = 99; /* nothing outside the table is looked up */
+    g_autoptr(PtaInspectNode) odd =
+        pta_inspect(derived_inspect, &p, &(PtaInspectParams){ .path = "colour" });
+    expect_json(odd, false, "99");
+}
+
+typedef struct Knobs {
+    bool on;
+    uint64_t level;
+} Knobs;
+
+static void knobs_inspect(void *obj, PtaInspect *req)
+{
+    Knobs *k = obj;
+    pta_inspect_atomic_bool(req, "on", PTA_INSPECT_SAFE, &k->on);
+    pta_inspect_atomic_u64(req, "level", PTA_INSPECT_SAFE | PTA_INSPECT_HEX, &k->level, 0xffff);
+}
+
+static void atomic_mut(void **unused)
+{
+    static const struct {
+        const char *path, *text, *expected;
+    } cases[] = {
+        { "on", "true", "true" },
+        { "on", "false", "false" },
+        { "on", "1", "{\"$error\":\"cannot set it: expected true or false, found 1\"}" },
+        { "on", "True", "{\"$error\":\"cannot set it: expected true or false, found True\"}" },
+        { "on", "", "{\"$error\":\"cannot set it: expected true or false, found \"}" },
+        { "level", "12", "\"0xc\"" },
+        { "level", "0xffff", "\"0xffff\"" },
+        { "level", "65536",
+          "{\"$error\":\"cannot set it: expected a number up to 65535, found 65536\"}" },
+        { "level", "-1",
+          "{\"$error\":\"cannot set it: expected a number up to 65535, found -1\"}" },
+        { "level", "0x",
+          "{\"$error\":\"cannot set it: expected a number up to 65535, found 0x\"}" },
+        { "level", "3 ",
+          "{\"$error\":\"cannot set it: expected a number up to 65535, found 3 \"}" },
+        { "level", NULL, "\"0xffff\"" },
+    };
+    Knobs k = { 0 };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        PtaInspectParams params = { .path = cases[i].path,
+                                    .update = cases[i].text,
+                                    .show = PTA_INSPECT_SHOW_SAFE };
+        g_autoptr(PtaInspectNode) node = pta_inspect(knobs_inspect, &k, &params);
+        expect_json(node, false, cases[i].expected);
+    }
+    assert_int_equal(k.level, 0xffff);
+    assert_false(k.on);
 }
 
 /* ---- sensitivity ---- */
@@ -398,11 +721,11 @@ static void sens_root(void *obj, PtaInspect *req)
 
 static void sensitivity(void **unused)
 {
-    PtaInspectParams params = { .depth = UINT_MAX, .max_flags = PTA_INSPECT_SAFE };
+    PtaInspectParams params = { .depth = UINT_MAX, .show = PTA_INSPECT_SHOW_SAFE };
     expect_params(sens_root, &params, "{\"1a\":0,\"1d\":{\"2b\":{}}}");
     params.path = "1c";
     expect_params(sens_root, &params, "{\"$error\":\"not found\"}");
-    params = (PtaInspectParams){ .depth = UINT_MAX, .max_flags = PTA_INSPECT_PLAIN_ONLY };
+    params = (PtaInspectParams){ .depth = UINT_MAX, .show = PTA_INSPECT_SHOW_UNSPECIFIED };
     expect_params(sens_root, &params, "{\"1a\":0,\"1b\":0,\"1d\":{\"2b\":{\"3b\":0}}}");
     expect(
         sens_root, "",
@@ -473,6 +796,7 @@ static void large_directories_are_sorted(void **unused)
 
 int main(void)
 {
+    pta_thread_init_main();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paths),
         cmocka_unit_test(merge),
@@ -483,6 +807,16 @@ int main(void)
         cmocka_unit_test(values),
         cmocka_unit_test(a_child_may_be_a_value_or_fail),
         cmocka_unit_test(update),
+        cmocka_unit_test(deferred),
+        cmocka_unit_test(answers_that_come_later_merge),
+        cmocka_unit_test(dropped),
+        cmocka_unit_test(timeout),
+        cmocka_unit_test(later_still),
+        cmocka_unit_test(deferred_and_answered_in_the_call),
+        cmocka_unit_test(deferred_and_set),
+        cmocka_unit_test(since),
+        cmocka_unit_test(derived),
+        cmocka_unit_test(atomic_mut),
         cmocka_unit_test(sensitivity),
         cmocka_unit_test(wants),
         cmocka_unit_test(natural_order),
