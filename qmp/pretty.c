@@ -43,11 +43,37 @@ static const char *error_text(const json_t *value)
                                         : NULL;
 }
 
+static bool is_scalar(const json_t *value)
+{
+    return value && !json_is_object(value) && !json_is_array(value);
+}
+
+/* A counter of inspect: {"$counter": N}, perhaps with a "$rate". */
+static bool is_counter(const json_t *value)
+{
+    size_t known = json_object_get(value, "$rate") ? 2 : 1;
+    return json_object_size(value) == known && is_scalar(json_object_get(value, "$counter"));
+}
+
 /* What fits into one line. */
 static bool is_flat(const json_t *value)
 {
-    return (!json_is_object(value) && !json_is_array(value)) || error_text(value) ||
+    return is_scalar(value) || error_text(value) || is_counter(value) ||
            json_object_size(value) + json_array_size(value) == 0;
+}
+
+static void put_flat(GString *out, bool tree, const json_t *value);
+
+static void put_counter(GString *out, bool tree, const json_t *value)
+{
+    const json_t *rate = json_object_get(value, "$rate");
+    put_flat(out, tree, json_object_get(value, "$counter"));
+    if (json_is_number(rate)) {
+        double r = json_number_value(rate);
+        char text[G_ASCII_DTOSTR_BUF_SIZE];
+        g_ascii_formatd(text, sizeof(text), r < 100 ? "%.2f" : "%.0f", r);
+        g_string_append_printf(out, " (%s/s)", text);
+    }
 }
 
 static void put_flat(GString *out, bool tree, const json_t *value)
@@ -79,6 +105,8 @@ static void put_flat(GString *out, bool tree, const json_t *value)
             g_string_append_c(out, '(');
             put_text(out, error_text(value), false);
             g_string_append_c(out, ')');
+        } else if (is_counter(value)) {
+            put_counter(out, tree, value);
         } else {
             g_string_append(out, "{}");
         }

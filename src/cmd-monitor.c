@@ -1,29 +1,26 @@
-/* `partita monitor` and `partita inspect`: clients of a monitor socket. Exit status: 0, 1 if the
- * server or the schema refused the command, 2 for wrong usage or no connection. MAIN. */
+/* `partita monitor`, and what it shares with `partita inspect`: clients of a monitor socket. MAIN. */
 #include "config.h"
 
-#include "src/commands.h"
+#include "src/cmd-client.h"
 
-#include "qmp/pretty.h"
+#include "src/commands.h"
 #include "src/monitor-console.h"
 #include "src/util/i18n.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { STATUS_OK, STATUS_REFUSED, STATUS_FAILED };
-
-static int report(const GError *error)
+int pta_client_report(const GError *error)
 {
     fprintf(stderr, "partita: %s\n", error->message);
-    return g_error_matches(error, PTA_CLIENT_ERROR, PTA_CLIENT_ERROR_REFUSED) ? STATUS_REFUSED
-                                                                              : STATUS_FAILED;
+    return g_error_matches(error, PTA_CLIENT_ERROR, PTA_CLIENT_ERROR_REFUSED)
+               ? PTA_CLIENT_STATUS_REFUSED
+               : PTA_CLIENT_STATUS_FAILED;
 }
 
-/* False after --help (status 0) or a complaint. *words is what is left, without argv[0]. */
-static bool parse_options(char **argv, const char *parameters, const char *summary,
-                          const char *description, const GOptionEntry *entries, char ***words,
-                          int *status)
+bool pta_client_options(char **argv, const char *parameters, const char *summary,
+                        const char *description, const GOptionEntry *entries, char ***words,
+                        int *status)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GOptionContext) context = g_option_context_new(parameters);
@@ -40,9 +37,9 @@ static bool parse_options(char **argv, const char *parameters, const char *summa
     g_autofree char *name = g_strdup_printf("partita %s", argv[0]);
     g_set_prgname(name);
     g_auto(GStrv) copy = g_strdupv(argv);
-    *status = STATUS_OK;
+    *status = PTA_CLIENT_STATUS_OK;
     if (!g_option_context_parse_strv(context, &copy, &error)) {
-        *status = report(error);
+        *status = pta_client_report(error);
         return false;
     }
     if (help) {
@@ -52,7 +49,7 @@ static bool parse_options(char **argv, const char *parameters, const char *summa
     }
     if (g_strv_length(copy) < 2) {
         fprintf(stderr, _("partita %s: expected the path of a monitor socket\n"), argv[0]);
-        *status = STATUS_FAILED;
+        *status = PTA_CLIENT_STATUS_FAILED;
         return false;
     }
     *words = g_strdupv(copy + 1);
@@ -76,7 +73,7 @@ int pta_cmd_monitor(int argc, char **argv)
     };
     g_auto(GStrv) words = NULL;
     int status;
-    if (!parse_options(
+    if (!pta_client_options(
             argv, _("SOCKET [COMMAND [KEY=VALUE…]]"),
             _("Runs a command on a machine, or many, typed in."),
             _("Values are typed by the schema: path=/devices depth=2. Members of nested\n"
@@ -90,8 +87,8 @@ int pta_cmd_monitor(int argc, char **argv)
     g_autoptr(PtaClient) client =
         pta_client_connect(words[0], one_shot ? NULL : pta_console_event, console, &error);
     if (!client) {
-        report(error);
-        return STATUS_FAILED;
+        pta_client_report(error);
+        return PTA_CLIENT_STATUS_FAILED;
     }
     g_autoptr(PtaClientSchema) schema =
         one_shot && !words[2] ? NULL : fetch_schema(client); /* no arguments, no types */
@@ -99,57 +96,4 @@ int pta_cmd_monitor(int argc, char **argv)
         return pta_console_execute(client, schema, json, (const char *const *)words + 1);
     }
     return pta_console_run(console, client, schema);
-}
-
-int pta_cmd_inspect(int argc, char **argv)
-{
-    gboolean json = FALSE;
-    int depth = -1;
-    g_autofree char *value = NULL;
-    const GOptionEntry entries[] = {
-        { "depth", 'd', 0, G_OPTION_ARG_INT, &depth,
-          _("open at most N levels of directories; all if not given"), "N" },
-        { "set", 's', 0, G_OPTION_ARG_STRING, &value, _("set the field to VALUE"), _("VALUE") },
-        { "json", 'j', 0, G_OPTION_ARG_NONE, &json, _("print JSON"), NULL },
-        G_OPTION_ENTRY_NULL,
-    };
-    g_auto(GStrv) words = NULL;
-    int status;
-    if (!parse_options(argv, _("SOCKET [PATH]"), _("Prints the live device tree of a machine."),
-                       NULL, entries, &words, &status)) {
-        return status;
-    }
-    if (words[1] && words[2]) {
-        fprintf(stderr, _("partita inspect: expected one path, found %s as well\n"), words[2]);
-        return STATUS_FAILED;
-    }
-    g_autoptr(GError) error = NULL;
-    g_autoptr(PtaClient) client = pta_client_connect(words[0], NULL, NULL, &error);
-    if (!client) {
-        report(error);
-        return STATUS_FAILED;
-    }
-    json_t *args =
-        json_pack("{s:s, s:s*}", "path", words[1] && *words[1] ? words[1] : "/", "value", value);
-    if (!args) {
-        fprintf(stderr, _("partita inspect: the path or value is not UTF-8\n"));
-        return STATUS_FAILED;
-    }
-    if (depth >= 0) {
-        json_object_set_new(args, "depth", json_integer(depth));
-    }
-    json_t *tree = pta_client_call(client, "inspect", args, &error);
-    if (!tree) {
-        return report(error);
-    }
-    if (json) {
-        char *text = json_dumps(tree, JSON_ENCODE_ANY | JSON_INDENT(2));
-        puts(text);
-        free(text);
-    } else {
-        g_autofree char *text = pta_pretty(tree, true);
-        fputs(text, stdout);
-    }
-    json_decref(tree);
-    return STATUS_OK;
 }

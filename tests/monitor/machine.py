@@ -507,8 +507,46 @@ def tree():
         equal(c.call("qom-get", path="/", property="trace"), "")
         assert "no trace category" in c.refused("qom-set", path="/", property="trace", value="x")
         equal(c.call("qom-get", path="/partition", property="vp"), "/partition/vp")
+        registers = whole["partition"]["vp"]["1"]["registers"]
+        for path in ("cs/selector", "gdtr/limit", "dr7", "msr/pat", "lapic/svr", "sse/mxcsr",
+                     "x87/st7", "activity", "msr/mtrr/def-type"):
+            value = registers
+            for name in path.split("/"):
+                value = value[name]
+        equal(whole["devices"]["serial0"]["chardev"]["frontend-open"], True)
+        equal(whole["devices"]["rng0"]["queues"]["0"]["size"], 64)
+        equal(whole["memory"]["ram"]["0"]["backing"], "memfd")
+        equal(whole["partition"]["power-state"], "running")
+        equal(whole["partition"]["topology"]["vps"], 2)
+        equal(whole["synic"]["guest-os-id"], "0x0")
+        assert whole["placement"]["0"]["kind"]
+        me, = whole["monitor"]["clients"].values()
+        equal((me["pid"], me["uid"], me["dialect"], me["under-way"]),
+              (os.getpid(), os.getuid(), "qmp", "inspect"))
+        equal(me["commands"], 2)
+        assert me["bytes-received"] > 20 and me["bytes-sent"] > 20, me
         types = {p["name"]: p["type"] for p in c.call("qom-list", path="/partition")}
         equal((types["backend"], types["vp"]), ("string", "child<container>"))
+        shown = c.call("inspect", path="/partition/vp/0", sensitivity="unspecified")
+        assert "registers" not in shown and "state" in shown, shown
+        shown = c.call("inspect", sensitivity="safe")
+        assert "devices" not in shown and "partition" in shown, shown
+        stats = c.call("inspect", path="/partition/vp/0/stats", counters=True)
+        first = stats["instructions"]["$counter"]
+        vm.guest("a")
+        vm.hear("a")
+        stats = c.call("inspect", path="/partition/vp/0/stats", rate=50)
+        assert stats["instructions"]["$counter"] > first, stats
+        assert stats["instructions"]["$rate"] >= 0, stats
+        clock = c.call("inspect", path="/partition/clock/ns", rate=200)
+        assert 0.5e9 < clock["$rate"] < 2e9, clock
+        assert "not together" in c.refused("inspect", path="/trace", value="", rate=50)
+        assert "whole number from 10" in c.refused("inspect", rate=1)
+        equal(c.call("inspect", path="/partition/clear-halt"), False)
+        equal(c.call("inspect", path="/partition/clear-halt", value=True), False)
+        equal(c.call("inspect", path="/partition/clear-halt", value="false"), False)
+        assert "expected true or false, found 1" in c.refused(
+            "inspect", path="/partition/clear-halt", value=1)
         equal(c.refused("qom-list", path="/none"), "Device '/none' not found")
         equal(c.refused("qom-get", path="/", property="none"), "Property '/.none' not found")
         c.send({"execute": "qom-list", "arguments": {"path": "/none"}})
@@ -556,19 +594,64 @@ def one_shot():
         equal(run("inspect", "vm.sock", "none")[0], 1)
         equal(run("inspect", "vm.sock", "trace", "--set", "irq"), (0, "irq\n", ""))
         equal(run("inspect", "vm.sock", "a", "b")[0], 2)
+        equal(run("inspect", "vm.sock", "--watch", "0")[0], 2)
+        equal(run("inspect", "vm.sock", "trace", "--watch", "1", "--set", "irq")[0], 2)
+        equal(run("inspect", "vm.sock", "none", "--watch", "1")[0], 1)
     finally:
         vm.end()
 
 
-class Terminal:
-    """`partita monitor` on a pseudo-terminal."""
+def watch():
+    """inspect --watch: rates, in blocks, lines and in place"""
+    vm = Machine()
+    words = [PARTITA, "inspect", "vm.sock", "partition/clock", "--watch", "0.1"]
+    try:
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as p:
+            text = "".join(p.stdout.readline() for _ in range(7))
+            p.kill()
+        first, second = text.split("\n\n")
+        assert re.search(r"^ns: \d+$", first, re.M), text
+        rate = re.search(r"^ns: \d+ \((\d+)/s\)$", second, re.M)
+        assert 0.5e9 < int(rate.group(1)) < 2e9, text
+        with subprocess.Popen(words + ["--json"], stdout=subprocess.PIPE, text=True) as p:
+            lines = [json.loads(p.stdout.readline()) for _ in range(3)]
+            p.kill()
+        assert "$rate" not in lines[0]["ns"] and lines[2]["ns"]["$rate"] > 0, lines
+        assert lines[2]["ns"]["$counter"] > lines[1]["ns"]["$counter"], lines
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True) as p:
+            p.stdout.readline()
+            c = Client()
+            c.call("quit")
+            equal((p.wait(TIMEOUT), len(p.stderr.read().splitlines())), (2, 1))
+    finally:
+        vm.end()
 
-    def __init__(self):
+
+def watch_in_place():
+    """inspect --watch on a terminal"""
+    vm = Machine()
+    t = Terminal("inspect", "vm.sock", "partition/clock", "--watch", "0.1")
+    try:
+        t.see(r"ns: \d+\r\n")
+        t.see(r"ns: \d+ \(\d+/s\)")
+        t.see(r"ns: \d+ \(\d+/s\)")
+        t.type("\x03")
+        equal(t.status(), -signal.SIGINT)
+    finally:
+        t.end()
+        vm.end()
+
+
+class Terminal:
+    """A subcommand, such as `partita monitor`, on a pseudo-terminal."""
+
+    def __init__(self, *words):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             # libedit never frees the names of functions that are added to it.
             os.environ["ASAN_OPTIONS"] = "detect_leaks=0"
-            os.execv(PARTITA, [PARTITA, "monitor", "vm.sock"])
+            os.execv(PARTITA, [PARTITA, *words])
         self.seen = ""
 
     def type(self, text):
@@ -615,7 +698,7 @@ class Terminal:
 def console():
     """on a terminal: editing, completion, events above the line, history"""
     vm = Machine()
-    t = Terminal()
+    t = Terminal("monitor", "vm.sock")
     try:
         t.see(r"Connected to partita")
         t.see(r"\(partita\) ")
@@ -651,7 +734,7 @@ def console():
         t.see(r"ringbuf-read device=STRING size=INT \[format=utf8\|base64\]")
         t.type("\x04")
         equal(t.status(), 0)
-        t = Terminal()
+        t = Terminal("monitor", "vm.sock")
         t.see(r"\(partita\) ")
         t.type("\x1b[A\r")  # history outlives the process
         t.see(r"ringbuf-read device=STRING")
@@ -666,7 +749,7 @@ def console():
 def typed_ahead():
     """on a terminal: Ctrl-D typed while a command runs ends it afterwards"""
     vm = Machine()
-    t = Terminal()
+    t = Terminal("monitor", "vm.sock")
     try:
         t.see(r"\(partita\) ")
         os.kill(vm.process.pid, signal.SIGSTOP)  # the answer cannot come
@@ -686,7 +769,8 @@ def typed_ahead():
 
 def main():
     tests = [queries, run_states, halt, many_requests, powered_off, exits, watchdog_resets,
-             watchdog_halts, watchdog_exits, watchdog_actions, tree, one_shot, console, typed_ahead]
+             watchdog_halts, watchdog_exits, watchdog_actions, tree, one_shot, watch, watch_in_place,
+             console, typed_ahead]
     print(f"1..{len(tests)}", flush=True)
     for number, test in enumerate(tests, 1):
         for name in ("vm.sock", "two.sock", "serial.sock"):

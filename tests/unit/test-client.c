@@ -4,6 +4,7 @@
 #include "qmp/client-schema.h"
 #include "qmp/gen/introspect.h"
 #include "qmp/pretty.h"
+#include "qmp/rates.h"
 #include "tests/lib/cmocka-all.h"
 
 #include <string.h>
@@ -227,6 +228,10 @@ static void json_for_people(void **state)
         { "'\\u001b[31m\\u009b'", "\\x1b[31m\\x9b\n" },
         { "{'a':1,'b':{'c':null,'d':{}},'e':[]}", "a: 1\nb:\n  c: -\n  d: {}\ne: []\n" },
         { "{'a':'x\\ny','b':{'$error':'no'}}", "a: x\\x0ay\nb: (no)\n" },
+        { "{'a':{'$counter':7},'b':{'$counter':'0x10','$rate':2.5}}", "a: 7\nb: 0x10 (2.50/s)\n" },
+        { "{'$counter':7,'$rate':123.4}", "7 (123/s)\n" },
+        { "{'a':{'$counter':{}},'b':{'$counter':1,'x':2}}",
+          "a:\n  $counter: {}\nb:\n  $counter: 1\n  x: 2\n" },
         { "[1,2]", "1\n2\n" },
         { "[{'n':'a','long':1},{'n':'bbbb','x':true}]",
           "N     LONG  X\na     1\nbbbb        true\n" },
@@ -251,9 +256,40 @@ static void json_for_people(void **state)
     json_decref(event);
 }
 
+static void rates_of_two_answers(void **state)
+{
+    static const struct {
+        const char *then, *now, *expected;
+    } cases[] = {
+        { "{'$counter':10}", "{'$counter':15}", "{\"$counter\":15,\"$rate\":2.5}" },
+        { "{'$counter':10}", "{'$counter':4}", "{\"$counter\":4,\"$rate\":2.0}" },
+        { "{'$counter':'0xf'}", "{'$counter':'0x11'}", "{\"$counter\":\"0x11\",\"$rate\":1.0}" },
+        { "{'$counter':'0b1'}", "{'$counter':'0b11'}", "{\"$counter\":\"0b11\",\"$rate\":1.0}" },
+        { "{'$counter':9223372036854775807}", "{'$counter':'9223372036854775809'}",
+          "{\"$counter\":\"9223372036854775809\",\"$rate\":1.0}" },
+        { "{'$counter':'x'}", "{'$counter':5}", "{\"$counter\":5}" },
+        { "{'$counter':1}", "{'$counter':'5x'}", "{\"$counter\":\"5x\"}" },
+        { "{'a':{'b':{'$counter':1}},'c':3}", "{'a':{'b':{'$counter':3},'n':{'$counter':1}},'c':5}",
+          "{\"a\":{\"b\":{\"$counter\":3,\"$rate\":1.0},\"n\":{\"$counter\":1}},\"c\":5}" },
+        { "7", "{'a':{'$counter':1}}", "{\"a\":{\"$counter\":1}}" },
+        { "{'a':{'$counter':1}}", "null", "null" },
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        json_t *then = from_text(cases[i].then);
+        json_t *now = from_text(cases[i].now);
+        pta_rates_add(now, then, 2);
+        char *text = json_dumps(now, JSON_COMPACT | JSON_ENCODE_ANY);
+        assert_string_equal(text, cases[i].expected);
+        free(text);
+        json_decref(now);
+        json_decref(then);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rates_of_two_answers),
         cmocka_unit_test(words_become_arguments),
         cmocka_unit_test(wrong_words_are_explained),
         cmocka_unit_test(without_a_schema_types_are_guessed),

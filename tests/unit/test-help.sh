@@ -60,7 +60,7 @@ for command; do
     while read -r short long; do
         for option in "-$short" "--$long"; do
             case $long in
-            depth) set -- "$option" 1 ;;
+            depth | watch) set -- "$option" 1 ;;
             set) set -- "$option" x ;;
             *) set -- "$option" ;;
             esac
