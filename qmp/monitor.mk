@@ -73,6 +73,25 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/monitor/qmp \
 	tests/fuzz/corpus/monitor/replay
 
+# What may be asked of inspect.
+check_PROGRAMS += tests/fuzz/fuzz-inspect
+tests_fuzz_fuzz_inspect_SOURCES = tests/fuzz/fuzz-inspect.c
+tests_fuzz_fuzz_inspect_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_inspect_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_inspect_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-inspect
+endif
+EXTRA_DIST += \
+	tests/fuzz/corpus/inspect/all \
+	tests/fuzz/corpus/inspect/bad-value \
+	tests/fuzz/corpus/inspect/deep \
+	tests/fuzz/corpus/inspect/dropped \
+	tests/fuzz/corpus/inspect/late \
+	tests/fuzz/corpus/inspect/on \
+	tests/fuzz/corpus/inspect/safe \
+	tests/fuzz/corpus/inspect/slashes
+
 EXTRA_PROGRAMS += tests/bench/qmp
 tests_bench_qmp_SOURCES = tests/bench/qmp.c
 BENCHES += tests/bench/qmp.sh
