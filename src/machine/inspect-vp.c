@@ -250,25 +250,27 @@ static void inspect_registers(void *obj, PtaInspect *req)
 
 /* ---- the VP ---- */
 
-/*
- * Reads a VP's state and hands it, lent, to fn from the main thread, at once or later; NULL if it
- * will never be known. The one place that knows how a running VP is asked.
- */
-typedef void VpStateFn(void *data, PtaX86State *state);
-static void get_vp_state(PtaVm *vm, unsigned index, VpStateFn *fn, void *data)
+/* A question to a VP, which answers when it comes out of guest code. */
+typedef struct Ask {
+    PtaX86State state;
+    PtaInspectDeferred *deferred;
+} Ask;
+
+static void on_vp_state(void *data)
 {
-    g_autofree PtaX86State *state = g_new0(PtaX86State, 1);
-    pta_partition_get_vp_state(vm->partition, index, state);
-    fn(data, state);
+    Ask *ask = data;
+    pta_inspect_deferred_answer(ask->deferred, inspect_registers, &ask->state);
+    g_free(ask);
 }
 
-static void on_vp_state(void *data, PtaX86State *state)
+static void defer_registers(PtaVpRef *ref, PtaInspect *req)
 {
-    PtaInspectDeferred *deferred = data;
-    if (state) {
-        pta_inspect_deferred_answer(deferred, inspect_registers, state);
-    } else {
-        pta_inspect_deferred_drop(deferred);
+    PtaInspectDeferred *deferred = pta_inspect_defer(req, "registers", PTA_INSPECT_SENSITIVE);
+    if (deferred) {
+        Ask *ask = g_new0(Ask, 1);
+        ask->deferred = deferred;
+        pta_partition_post_get_vp_state(ref->vm->partition, ref->index, &ask->state, on_vp_state,
+                                        ask);
     }
 }
 
@@ -294,8 +296,5 @@ void pta_vp_inspect(void *obj, PtaInspect *req)
     if (ref->vm->backend->stat_names) {
         pta_inspect_child(req, "stats", PTA_INSPECT_SAFE, inspect_stats, ref);
     }
-    PtaInspectDeferred *deferred = pta_inspect_defer(req, "registers", PTA_INSPECT_SENSITIVE);
-    if (deferred) {
-        get_vp_state(ref->vm, ref->index, on_vp_state, deferred);
-    }
+    defer_registers(ref, req);
 }
