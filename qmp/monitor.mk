@@ -32,6 +32,11 @@ tests_unit_test_inspect_SOURCES = tests/unit/test-inspect.c tests/lib/cmocka-all
 tests_unit_test_inspect_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_inspect_LDADD = $(unit_libs)
 TESTS += tests/unit/test-inspect
+check_PROGRAMS += tests/unit/test-inspect-vp
+tests_unit_test_inspect_vp_SOURCES = tests/unit/test-inspect-vp.c $(partition_fixture)
+tests_unit_test_inspect_vp_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_inspect_vp_LDADD = $(unit_libs)
+TESTS += tests/unit/test-inspect-vp
 check_PROGRAMS += tests/unit/test-monitor
 tests_unit_test_monitor_SOURCES = tests/unit/test-monitor.c tests/lib/cmocka-all.h \
 	tests/monitor/fake.c tests/monitor/fake.h

@@ -524,6 +524,9 @@ static char *status_text(uint32_t status)
             g_string_append_printf(text, "%s%s", text->len ? " " : "", bits[i].name);
         }
     }
+    if (status == 0) {
+        g_string_assign(text, "reset");
+    }
     return g_string_free(text, FALSE);
 }
 

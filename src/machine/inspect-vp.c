@@ -186,7 +186,7 @@ static void inspect_vectors(PtaInspect *req, const char *name, const PtaX86Lapic
             g_string_append_printf(text, "%s%u", text->len ? " " : "", vector);
         }
     }
-    pta_inspect_str(req, name, PTA_INSPECT_PLAIN, text->str);
+    pta_inspect_str(req, name, PTA_INSPECT_PLAIN, text->len ? text->str : "none");
     g_string_free(text, TRUE);
 }
 

@@ -95,6 +95,8 @@ static void inspect_partition(void *obj, PtaInspect *req)
     pta_inspect_str(req, "backend", PTA_INSPECT_SAFE, vm->backend->name);
     pta_inspect_bool(req, "started", PTA_INSPECT_SAFE, pta_partition_started(vm->partition));
     pta_inspect_bool(req, "running", PTA_INSPECT_SAFE, pta_partition_running(vm->partition));
+    pta_inspect_bool(req, "debugger", PTA_INSPECT_SAFE,
+                     pta_partition_debug_attached(vm->partition));
     pta_inspect_u64(req, "stop-count", PTA_INSPECT_SAFE, pta_partition_stop_count(vm->partition));
     pta_inspect_mutable(req, "clear-halt", PTA_INSPECT_SAFE, get_clear_halt, set_clear_halt, vm);
     if (reason) {
