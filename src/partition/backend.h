@@ -89,6 +89,10 @@ typedef struct PtaGuestDebug {
     bool enabled;
     bool single_step;
     bool sw_breakpoints; /* #BP exits instead of being delivered */
+    /* Interrupts and NMIs wait while it steps, but for one that ends HLT: else a step ends in a
+     * handler more often than not. */
+    bool block_interrupts;
+    bool pass; /* the instruction at RIP does not hit a breakpoint again */
     uint64_t dr[4];
     uint64_t dr7; /* hardware breakpoints on behalf of the debugger */
 } PtaGuestDebug;

@@ -491,7 +491,8 @@ static void fuse(Builder *s)
     for (unsigned i = 0; i + 1u < s->b->n; i++) {
         X86Insn *in = &s->b->insns[i];
         X86Handler *exec = NULL;
-        if (in[1].exec != x86_exec_gp && in[1].exec != x86_exec_ud) {
+        if (in[1].exec != x86_exec_gp && in[1].exec != x86_exec_ud &&
+            in[1].exec != x86_exec_break) {
             exec = x86_select_fused(in, branch_is_near(s, &in[1]));
         }
         if (exec) {
@@ -541,6 +542,15 @@ static void build(Builder *s, unsigned max)
     bool open = true; /* control may flow to what comes after */
     while (open && b->n < max && s->off < PTA_PAGE_SIZE) {
         X86Insn *in = &b->insns[b->n];
+        if (G_UNLIKELY(!(s->mode & X86_MODE_ONE) && x86_debug_break_at(c, s->off))) {
+            if (b->n == 0) {
+                pseudo(in, x86_exec_break, s->off++, 1);
+                in->len = 1;
+                s->info[b->n++] = (X86Decoded){ .may_fault = true };
+                open = false;
+            }
+            break;
+        }
         uint8_t buf[16];
         unsigned n = fetch_bytes(s->page, s->off, buf, 15);
         X86DecodeStatus status =

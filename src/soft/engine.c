@@ -125,6 +125,14 @@ void x86_exec_redispatch(X86Cpu *c, const X86Insn *in)
     X86_CALL_TAIL(x86_exec_dispatch, c, in);
 }
 
+void x86_exec_break(X86Cpu *c, const X86Insn *in)
+{
+    c->budget -= in->n - 1;
+    uint64_t rip = x86_rip(c, in);
+    c->rip = (c->mode & X86_MODE_SIZE) == X86_MODE_64 ? rip : (uint32_t)rip;
+    x86_attend(c, X86_ATT_STEP);
+}
+
 void x86_raise_ud_row(X86Cpu *c, const X86Insn *in)
 {
     x86_raise_ud(c, in);
@@ -200,7 +208,9 @@ static bool step_one(X86Cpu *c)
     unsigned row = in->row; /* the block may die */
     c->shadow = 0;
     x86_attend(c, X86_ATT_STEP); /* so that the chain ends after one */
+    c->stepping = true;
     x86_chain(c, in);
+    c->stepping = false;
     if (shadow) {
         c->shadow = 0; /* a shadow does not renew itself */
     }
@@ -253,6 +263,8 @@ static void run_until_exit(X86Cpu *c)
                 attention |= X86_ATT_STEP; /* first one more instruction */
             } else if (!serve(c)) {
                 return;
+            } else if (__atomic_load_n(&c->attention, __ATOMIC_RELAXED) & X86_ATT_EXIT) {
+                continue; /* an interrupt was delivered, and that is the debugger's step */
             }
         }
         if (attention & X86_ATT_STEP) {
@@ -268,6 +280,19 @@ static void run_until_exit(X86Cpu *c)
     }
 }
 
+/* An exception is to be delivered, or an instruction begins again. */
+static void after_unwinding(X86Cpu *c)
+{
+    c->stepping = false;
+    c->string_again = false;
+    if (c->restart) {
+        c->restart = false;
+        return;
+    }
+    c->shadow = 0;
+    x86_deliver(c);
+}
+
 void x86_run(X86Cpu *c, PtaExit *exit)
 {
     x86_fpu_enter(c);
@@ -279,9 +304,7 @@ void x86_run(X86Cpu *c, PtaExit *exit)
     c->in_engine = true;
     if (_setjmp(c->unwind)) {
         c->budget--; /* so that a loop of faults is interruptible */
-        c->shadow = 0;
-        c->string_again = false;
-        x86_deliver(c);
+        after_unwinding(c);
     }
     run_until_exit(c);
     c->in_engine = false;
@@ -298,9 +321,7 @@ void x86_step(X86Cpu *c)
     if (_setjmp(c->unwind) == 0) {
         step_one(c);
     } else {
-        c->shadow = 0;
-        c->string_again = false;
-        x86_deliver(c);
+        after_unwinding(c);
     }
     clear_step(c);
     c->in_engine = false;

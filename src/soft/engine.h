@@ -145,6 +145,7 @@ X86Handler x86_raise_ud_row;
 X86Handler x86_exec_dispatch;    /* goes on at c->rip */
 X86Handler x86_exec_branch_slow; /* direct branch: goes on at its target, and links */
 X86Handler x86_exec_redispatch;  /* the block died: looks for this instruction again */
+X86Handler x86_exec_break;       /* may be a breakpoint of the debugger: goes on as a single step */
 X86Handler x86_exec_ud, x86_exec_gp, x86_exec_fp_gate;
 X86Handler x86_exec_jump_near, x86_exec_jump_far, x86_exec_jump_slow;
 

@@ -10,6 +10,8 @@
 
 #include "src/soft/system.h"
 
+#define INT3 0xcc
+
 /* ---- raising ---- */
 
 G_NORETURN static void unwind(X86Cpu *c)
@@ -83,6 +85,7 @@ static void note_fault(X86Cpu *c, const X86Insn *in, const X86Fault *fault)
     }
     c->fault_is_trap = false;
     c->fault_soft = false;
+    c->fault_int3 = false;
     c->fault_external = false;
 }
 
@@ -142,6 +145,25 @@ void x86_soft_int(X86Cpu *c, const X86Insn *in, unsigned vector)
     c->rip = next;
     c->fault_is_trap = true;
     c->fault_soft = true;
+    c->fault_int3 = in->opcode == INT3;
+    unwind(c);
+}
+
+void x86_raise_int3(X86Cpu *c)
+{
+    X86Fault fault = { .vector = X86_BP };
+    note_fault(c, NULL, &fault);
+    c->fault_rip = c->rip - 1;
+    c->fault_is_trap = true;
+    c->fault_soft = true;
+    unwind(c);
+}
+
+void x86_restart(X86Cpu *c, const X86Insn *in)
+{
+    c->rip = x86_rip(c, in);
+    c->restart = true;
+    x86_attend(c, X86_ATT_STEP);
     unwind(c);
 }
 
@@ -378,11 +400,14 @@ static void deliver_event(X86Cpu *c)
     }
     c->fault_depth = 0;
     c->shadow = 0;
+    if (G_UNLIKELY(c->debug.enabled)) {
+        x86_debug_delivered(c);
+    }
 }
 
 void x86_deliver(X86Cpu *c)
 {
-    if (c->fault_soft && c->fault.vector == X86_BP && c->debug.enabled && c->debug.sw_breakpoints) {
+    if (c->fault_int3 && c->fault_depth == 0 && c->debug.enabled && c->debug.sw_breakpoints) {
         c->rip = c->fault_rip;
         c->exit = (PtaExit){ .reason = PTA_EXIT_DEBUG };
         c->exit.debug.vector = X86_BP;
@@ -401,6 +426,9 @@ void x86_deliver(X86Cpu *c)
     /* A fault discards what its instruction met; INT n takes it along to the handler: after MOV SS
      * it may be waiting for its turn (SDM vol. 3, 6.8.3). */
     c->debug_hits &= c->fault_soft ? ~(uint32_t)X86_DR6_BS : 0;
+    if (!c->fault_is_trap) {
+        c->debugger_hits = 0;
+    }
     if (c->debug_hits) {
         x86_attend(c, X86_ATT_STEP);
     }
@@ -425,6 +453,7 @@ void x86_interrupt(X86Cpu *c, uint8_t vector)
     c->fault_rip = c->rip;
     c->fault_is_trap = true;
     c->fault_soft = false;
+    c->fault_int3 = false;
     c->fault_external = true;
     c->fault_depth = 1;
     if (vector == X86_NMI) {

@@ -676,7 +676,7 @@ static unsigned resolve(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned siz
         check_alignment(c, in, lin, size);
     }
     if (G_UNLIKELY(c->mmu->n_watched > 0)) {
-        x86_debug_data(c, lin, size, access);
+        x86_debug_data(c, in, lin, size, access);
     }
     return n;
 }

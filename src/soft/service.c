@@ -157,14 +157,23 @@ static void raise_pending(X86Cpu *c)
         .cr2 = c->cr2,
     };
     c->events.exception_pending = 0;
+    if (f.vector == X86_BP) { /* an INT3 that is done: RIP is behind it */
+        x86_raise_int3(c);
+    }
     x86_raise_fault(c, NULL, &f);
+}
+
+/* The debugger wants a step to be of the program that it looks at; what ends HLT is part of it. */
+static bool blocked_by_debugger(const X86Cpu *c)
+{
+    return c->debug.block_interrupts && c->events.activity == PTA_X86_RUNNING;
 }
 
 /* True if RIP is now that of the handler. While NMIs are blocked it waits for IRET, which attends
  * X86_ATT_NMI. (A shadow is over by the time that the engine comes here.) */
 static bool deliver_nmi(X86Cpu *c)
 {
-    if (G_LIKELY(!c->events.nmi_pending) || c->events.nmi_blocked) {
+    if (G_LIKELY(!c->events.nmi_pending) || c->events.nmi_blocked || blocked_by_debugger(c)) {
         return false;
     }
     c->events.nmi_pending = 0;
@@ -178,7 +187,7 @@ static bool deliver_nmi(X86Cpu *c)
  * which attend X86_ATT_IRQ. */
 static bool deliver_irq(X86Cpu *c)
 {
-    if (!take(c, X86_ATT_IRQ) || !(c->rflags & X86_IF)) {
+    if (!take(c, X86_ATT_IRQ) || !(c->rflags & X86_IF) || blocked_by_debugger(c)) {
         return false;
     }
     int vector;

@@ -262,9 +262,7 @@ static void soft_vp_kick(PtaBackendVp *vp)
 
 static void soft_vp_set_debug(PtaBackendVp *vp, const PtaGuestDebug *debug)
 {
-    X86Cpu *c = cpu_of(vp);
-    c->debug = *debug;
-    x86_debug_changed(c);
+    x86_debug_set(cpu_of(vp), debug);
 }
 
 static const char *const stat_names[] = {

@@ -227,6 +227,7 @@ bool x86_set_state(X86Cpu *c, const PtaX86State *state, GError **error)
     c->shadow = state->events.interrupt_shadow;
     c->gpr[X86_R_ZERO] = 0;
     c->debug_hits = 0;
+    c->debugger_hits = 0;
     c->fault_depth = 0;
     c->string_again = false;
     x86_tlb_flush(c, true);

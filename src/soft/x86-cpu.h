@@ -370,6 +370,7 @@ struct X86Cpu {
     uint8_t fault_depth; /* 0, 1 delivering, 2 delivering #DF */
     bool fault_is_trap;
     bool fault_soft;      /* INT n, INT3, INTO: gate DPL is checked, no EXT bit */
+    bool fault_int3;      /* INT3: a breakpoint of the debugger, perhaps */
     bool fault_external;  /* an interrupt or NMI, not an exception */
     bool in_engine;       /* unwind is valid */
     uint64_t fault_rip;   /* of the instruction whose event is being delivered */
@@ -377,6 +378,10 @@ struct X86Cpu {
     jmp_buf unwind;
     PtaExit exit;
     PtaGuestDebug debug;
+    uint64_t debug_pass_lin; /* of the instruction that `debug.pass` is about */
+    uint32_t debugger_hits;  /* the same as debug_hits, for the debugger */
+    bool stepping;           /* a single instruction is under way */
+    bool restart;            /* unwinding is no exception: the instruction at rip begins again */
     uint32_t debug_hits; /* DR6 bits of data and I/O breakpoints that the current instruction
                                    * met: mmu.c, system.c; the engine raises #DB after it */
 
@@ -675,6 +680,10 @@ G_NORETURN void x86_raise_gp(X86Cpu *c, const X86Insn *in, uint32_t error);
 /* Traps and software interrupts: RIP is already that of the next instruction (c->rip). */
 G_NORETURN void x86_raise_trap(X86Cpu *c, unsigned vector);
 G_NORETURN void x86_soft_int(X86Cpu *c, const X86Insn *in, unsigned vector);
+/* #BP of an INT3 that lies before RIP; the debugger does not hear of it (again). */
+G_NORETURN void x86_raise_int3(X86Cpu *c);
+/* No exception: `in` begins again, as a single step. */
+G_NORETURN void x86_restart(X86Cpu *c, const X86Insn *in);
 /* Delivers c->fault through the IDT; called by the engine after an unwind. May raise again. */
 void x86_deliver(X86Cpu *c);
 /* Delivers an external interrupt or NMI now; between instructions. */
@@ -686,14 +695,25 @@ void x86_interrupt(X86Cpu *c, uint8_t vector);
  * #DB of an instruction breakpoint, and clears RF) and x86_step_end() after one that completed (it
  * raises the #DB of TF and c->debug_hits as a trap, unless c->shadow, as that instruction left it,
  * says MOV SS: then it waits for one more).
+ *
+ * The debugger's breakpoints (c->debug) cost nothing elsewhere: code is decoded with a stop at each
+ * place that may be one (x86_debug_break_at()), and an access to what is watched starts its
+ * instruction again as a single step. Either is reported when the instruction is done, by step_end
+ * or, where that took the VP to a handler, by x86_debug_delivered().
  */
 bool x86_step_needed(const X86Cpu *c);
 bool x86_step_begin(X86Cpu *c); /* false: leave x86_run(), c->exit is set */
 void x86_step_end(X86Cpu *c);
 /* After DR0-3 or DR7 changed, c->debug included. */
 void x86_debug_changed(X86Cpu *c);
-/* Data was accessed in a watched page; notes what to trap for. */
-void x86_debug_data(X86Cpu *c, uint64_t lin, unsigned size, X86Access access);
+/* What the debugger wants from now on; the VP does not run. */
+void x86_debug_set(X86Cpu *c, const PtaGuestDebug *debug);
+/* Data is about to be accessed in a watched page; notes what to trap for, or unwinds. */
+void x86_debug_data(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, X86Access access);
+/* The first instruction of a handler is next. */
+void x86_debug_delivered(X86Cpu *c);
+/* Whether an instruction at this offset of any page has to begin in step_begin. */
+bool x86_debug_break_at(const X86Cpu *c, unsigned offset);
 /* Port `port` of `size` bytes was read or written: I/O breakpoints. */
 void x86_debug_io(X86Cpu *c, uint16_t port, unsigned size);
 
