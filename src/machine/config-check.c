@@ -281,6 +281,10 @@ static bool check_all(const Check *c, const MachineConfig *config)
             return false;
         }
     }
+    if (config->gdb && config->gdb->type == GDB_CONFIG_TYPE_UNIX &&
+        !check_socket(c, "$.gdb.path", config->gdb->unix_->path)) {
+        return false;
+    }
     return check_counts(c, config) && check_stdio(c, config);
 }
 
@@ -315,6 +319,10 @@ bool pta_machine_config_check_live(const MachineConfig *config, const char *base
         if (!check_free(base_dir, where, config->monitor[i]->unix_->path, error)) {
             return false;
         }
+    }
+    if (config->gdb && config->gdb->type == GDB_CONFIG_TYPE_UNIX &&
+        !check_free(base_dir, "$.gdb.path", config->gdb->unix_->path, error)) {
+        return false;
     }
     for (size_t i = 0; i < config->n_devices; i++) {
         const DeviceConfig *d = config->devices[i];

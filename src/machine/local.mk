@@ -7,6 +7,7 @@ libpartita_a_SOURCES += \
 	src/machine/io-thread.c \
 	src/machine/io-thread.h \
 	src/machine/machine-build.c \
+	src/machine/machine-gdb.c \
 	src/machine/machine-life.c \
 	src/machine/machine-private.h \
 	src/machine/machine-units.c \

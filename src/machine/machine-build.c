@@ -234,7 +234,7 @@ PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **er
     g_autoptr(PtaVm) vm = new_vm(config, base_dir);
     if (!pta_machine_config_check(config, base_dir, error) ||
         !pta_machine_config_check_live(config, base_dir, error) || !build_partition(vm, error) ||
-        !build_devices(vm, error)) {
+        !build_devices(vm, error) || !pta_vm_open_gdb(vm, error)) {
         return NULL;
     }
     return g_steal_pointer(&vm);
@@ -252,6 +252,7 @@ void pta_vm_free(PtaVm *vm)
     if (!vm) {
         return;
     }
+    pta_gdb_free(vm->gdb);
     pta_vm_wait(vm);
     pta_units_free(vm->units);
     /* Devices hold interrupt lines into the IOAPIC, which was made first: the last goes first. */

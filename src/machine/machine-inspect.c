@@ -86,6 +86,22 @@ static void inspect_clock(void *obj, PtaInspect *req)
     pta_inspect_u64(req, "apic-hz", PTA_INSPECT_SAFE, vm->backend->apic_hz(be));
 }
 
+static void inspect_gdb(void *obj, PtaInspect *req)
+{
+    PtaVm *vm = obj;
+    PtaGdbInfo info;
+    pta_gdb_info(vm->gdb, &info);
+    if (info.device) {
+        pta_inspect_str(req, "device", PTA_INSPECT_SAFE, info.device);
+    }
+    pta_inspect_bool(req, "listening", PTA_INSPECT_SAFE, info.device != NULL);
+    pta_inspect_bool(req, "attached", PTA_INSPECT_SAFE, info.attached);
+    pta_inspect_bool(req, "stopped", PTA_INSPECT_SAFE, info.stopped);
+    pta_inspect_u64(req, "breakpoints/software", PTA_INSPECT_SAFE, info.n_software);
+    pta_inspect_u64(req, "breakpoints/hardware", PTA_INSPECT_SAFE, info.n_hardware);
+    pta_inspect_u64(req, "sessions", PTA_INSPECT_COUNTER | PTA_INSPECT_SAFE, info.sessions);
+}
+
 static void inspect_partition(void *obj, PtaInspect *req)
 {
     PtaVm *vm = obj;
@@ -105,6 +121,7 @@ static void inspect_partition(void *obj, PtaInspect *req)
     pta_inspect_child(req, "topology", PTA_INSPECT_SAFE, inspect_topology, vm);
     pta_inspect_child(req, "clock", PTA_INSPECT_SAFE, inspect_clock, vm);
     pta_inspect_child(req, "vp", PTA_INSPECT_SAFE, inspect_vps, vm);
+    pta_inspect_child(req, "gdb", PTA_INSPECT_SAFE, inspect_gdb, vm);
 }
 
 /* ---- Hyper-V ---- */

@@ -73,7 +73,11 @@ static bool cont_begin(PtaVm *vm, PtaVmTransition *t, GError **error)
         break;
     }
     pta_vm_enter(vm, PTA_RUN_STATE_RUNNING);
-    pta_partition_clear_halt(vm->partition); /* a debug stop ends by going on */
+    if (!pta_partition_debug_attached(vm->partition)) {
+        pta_partition_clear_halt(vm->partition); /* a debug stop ends by going on */
+    } else if (pta_partition_halt_reason(vm->partition)) {
+        pta_vm_enter(vm, PTA_RUN_STATE_DEBUG); /* the debugger says when */
+    }
     pta_vm_tell_resumed(vm);
     t->start = true;
     return true;

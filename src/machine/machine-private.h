@@ -33,6 +33,7 @@ struct PtaVm {
     PtaHyperv *hyperv;  /* NULL without that interface */
     PtaPlatform platform;
     PtaPartition *partition;
+    PtaGdb *gdb;
     PtaUnits *units;
     GArray *observers;  /* of PtaVmObserverRef */
     bool told_running;  /* observers: the last of resumed and stopped was resumed */
@@ -62,6 +63,9 @@ bool pta_vm_add_units(PtaVm *vm, GError **error);
 
 /* machine-build.c: boot image and registers, at construction and at each reset. */
 bool pta_vm_load_kernel(PtaVm *vm, GError **error);
+
+/* machine-gdb.c: makes vm->gdb and opens what the description asks for. */
+bool pta_vm_open_gdb(PtaVm *vm, GError **error);
 
 /* machine.c: PtaPartitionParams.on_halt, .on_debug. */
 void pta_vm_on_halt(void *opaque, const PtaHaltReason *reason);

@@ -16,6 +16,7 @@
 #include "devices/mmio-manager.h"
 #include "qmp/gen/types.h"
 #include "src/memory/memory.h"
+#include "src/partition/gdb.h"
 #include "src/partition/partition.h"
 
 typedef struct PtaVm PtaVm;
@@ -132,6 +133,10 @@ bool pta_vm_clear_halt(PtaVm *vm);
 void pta_vm_inject_nmi(PtaVm *vm);
 /* What follows an expiry of the watchdog, instead of what the description says. */
 void pta_vm_set_watchdog_action(PtaVm *vm, WatchdogAction action);
+
+/* Opens a socket for a debugger: as pta_gdb_listen(), or "none". BAD_STATE, BAD_DESCRIPTION, HOST. */
+bool pta_vm_gdbserver(PtaVm *vm, const char *device, GError **error);
+const PtaGdb *pta_vm_gdb(const PtaVm *vm);
 
 const MachineConfig *pta_vm_config(const PtaVm *vm);
 const char *pta_vm_name(const PtaVm *vm);

@@ -2,6 +2,18 @@
 libpartita_a_SOURCES += \
 	src/partition/backend.h \
 	src/partition/backends.c \
+	src/partition/gdb-break.c \
+	src/partition/gdb-break.h \
+	src/partition/gdb-command.c \
+	src/partition/gdb-packet.c \
+	src/partition/gdb-packet.h \
+	src/partition/gdb-query.c \
+	src/partition/gdb-server.c \
+	src/partition/gdb-session.c \
+	src/partition/gdb-session.h \
+	src/partition/gdb-target.c \
+	src/partition/gdb-target.h \
+	src/partition/gdb.h \
 	src/partition/halt.c \
 	src/partition/halt.h \
 	src/partition/partition-debug.c \
