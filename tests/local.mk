@@ -13,3 +13,6 @@ TESTS += tests/guests/test-debian.sh
 EXTRA_DIST += tests/guests/test-debian.sh tests/guests/debian.py
 TESTS += tests/guests/test-watchdog.sh
 EXTRA_DIST += tests/guests/test-watchdog.sh tests/guests/watchdog.py
+TESTS += tests/guests/test-gdb.sh
+EXTRA_DIST += tests/guests/test-gdb.sh tests/guests/gdb.py tests/guests/gdb-guest.c \
+	tests/guests/gdb-start.S

@@ -70,8 +70,8 @@ int pta_gdb_software_add(PtaGdbBreaks *b, uint64_t lin, uint64_t gpa)
 static void restore(PtaGdbBreaks *b, const PtaGdbSoftware *gone)
 {
     uint8_t now;
-    if (!software_at(b, gone->gpa) && pta_memory_read(b->memory, gone->gpa, &now, 1) == PTA_MEM_OK &&
-        now == INT3) {
+    if (!software_at(b, gone->gpa) &&
+        pta_memory_read(b->memory, gone->gpa, &now, 1) == PTA_MEM_OK && now == INT3) {
         pta_memory_write(b->memory, gone->gpa, &gone->original, 1);
     }
 }

@@ -166,11 +166,10 @@ static void set_breakpoint(PtaGdbSession *s, const char *at, bool add)
     } else if (type == PTA_GDB_SOFTWARE) {
         pta_gdb_reply_result(s, set_software(s, addr, len, add));
     } else if (add) {
-        pta_gdb_reply_result(s,
-                             pta_gdb_hardware_add(&s->breaks, (PtaGdbBreakType)type, addr, len));
+        pta_gdb_reply_result(s, pta_gdb_hardware_add(&s->breaks, (PtaGdbBreakType)type, addr, len));
     } else {
-        pta_gdb_reply_result(
-            s, pta_gdb_hardware_remove(&s->breaks, (PtaGdbBreakType)type, addr, len));
+        pta_gdb_reply_result(s,
+                             pta_gdb_hardware_remove(&s->breaks, (PtaGdbBreakType)type, addr, len));
     }
 }
 
@@ -205,7 +204,7 @@ static void go_on(PtaGdbSession *s, const char *at, bool signal, bool step)
     }
     for (unsigned i = 0; i < s->n_vps; i++) {
         bool runs = i == vp || (s->resume_vp < 0 && !step);
-        s->plan[i] = (PtaGdbPlan){ .action = !runs ? PTA_GDB_SUSPEND
+        s->plan[i] = (PtaGdbPlan){ .action = !runs  ? PTA_GDB_SUSPEND
                                              : step ? PTA_GDB_STEP
                                                     : PTA_GDB_CONTINUE };
     }

@@ -23,10 +23,10 @@ static void query_supported(PtaGdbSession *s, const char *features)
     g_auto(GStrv) all = g_strsplit(*features == ':' ? features + 1 : "", ";", 64);
     s->swbreak = g_strv_contains((const char *const *)all, "swbreak+");
     s->hwbreak = g_strv_contains((const char *const *)all, "hwbreak+");
-    g_autofree char *text = g_strdup_printf(
-        "PacketSize=%x;QStartNoAckMode+;swbreak+;hwbreak+;vContSupported+;"
-        "qXfer:features:read+;qXfer:threads:read+;binary-upload+",
-        PTA_GDB_PACKET_MAX);
+    g_autofree char *text =
+        g_strdup_printf("PacketSize=%x;QStartNoAckMode+;swbreak+;hwbreak+;vContSupported+;"
+                        "qXfer:features:read+;qXfer:threads:read+;binary-upload+",
+                        PTA_GDB_PACKET_MAX);
     pta_gdb_reply_text(s, text);
 }
 

@@ -224,8 +224,7 @@ static gboolean accept_clients(gpointer data)
     int fd = accept4(gdb->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         client_new(gdb, fd);
-    } else if (errno != EINTR && errno != ECONNABORTED && errno != EAGAIN &&
-               errno != EWOULDBLOCK) {
+    } else if (errno != EINTR && errno != ECONNABORTED && errno != EAGAIN && errno != EWOULDBLOCK) {
         g_warning("%s: cannot accept a debugger: %s", gdb->device, g_strerror(errno));
         g_source_modify_unix_fd(gdb->source, gdb->tag, 0);
         g_source_set_ready_time(gdb->source, g_get_monotonic_time() + ACCEPT_PAUSE_US);
@@ -235,9 +234,9 @@ static gboolean accept_clients(gpointer data)
 
 static bool is_free(const PtaGdb *gdb, GError **error)
 {
-    return !gdb->device || pta_throw(error, PTA_ERROR_BAD_STATE,
-                                     "gdbserver already listens at %s; close it with \"none\"",
-                                     gdb->device);
+    return !gdb->device ||
+           pta_throw(error, PTA_ERROR_BAD_STATE,
+                     "gdbserver already listens at %s; close it with \"none\"", gdb->device);
 }
 
 static bool start(PtaGdb *gdb, int fd, char *device)
@@ -378,8 +377,7 @@ void pta_gdb_close(PtaGdb *gdb)
     }
     source_free(g_steal_pointer(&gdb->source));
     struct stat st;
-    if (gdb->path && lstat(gdb->path, &st) == 0 && st.st_dev == gdb->dev &&
-        st.st_ino == gdb->ino) {
+    if (gdb->path && lstat(gdb->path, &st) == 0 && st.st_dev == gdb->dev && st.st_ino == gdb->ino) {
         unlink(gdb->path);
     }
     pta_close(gdb->fd);

@@ -292,7 +292,7 @@ static void on_halt(void *opaque, const PtaHaltReason *reason)
     s->state = PTA_GDB_STOPPED;
     s->breaking = false;
     make_stop_reply(s);
-    if (!starting) {
+    if (!starting && !s->detaching) {
         pta_gdb_reply(s, s->stop_reply->str, s->stop_reply->len);
     }
     s->on_output(s->opaque);
@@ -323,8 +323,8 @@ static bool prepare_to_go(PtaGdbSession *s)
         return false;
     }
     if (!s->env->reset(s->env->opaque, &error)) {
-        g_warning("cannot reset the machine: %s", error->message);
-        pta_gdb_reply_errno(s, EIO);
+        g_autofree char *text = g_strdup_printf("E.cannot reset the machine: %s", error->message);
+        pta_gdb_reply_text(s, text);
         return false;
     }
     return true;
@@ -450,6 +450,7 @@ void pta_gdb_detach(PtaGdbSession *s)
         return;
     }
     g_autoptr(PtaStopGuard) guard = pta_partition_stop_vps(p);
+    s->detaching = true;
     take_halts(s);
     pta_gdb_breaks_clear(&s->breaks);
     if (s->state == PTA_GDB_STOPPED && own_halt(s->stop.kind)) {

@@ -44,14 +44,15 @@ struct PtaGdbSession {
     const PtaGdbEnv *env;
     unsigned n_vps;
     PtaGdbState state;
-    bool breaking; /* it wants to hear of a DEBUG_BREAK */
+    bool breaking;  /* it wants to hear of a DEBUG_BREAK */
+    bool detaching; /* and no longer of any stop */
     bool no_ack;
     bool swbreak, hwbreak; /* it understands these stop reasons */
     bool physical;         /* addresses are guest-physical */
     unsigned step_flags;
-    unsigned vp;         /* registers and memory are those of this one (Hg) */
-    int resume_vp;       /* for c and s (Hc); -1: all */
-    PtaHaltReason stop;  /* why it is stopped */
+    unsigned vp;        /* registers and memory are those of this one (Hg) */
+    int resume_vp;      /* for c and s (Hc); -1: all */
+    PtaHaltReason stop; /* why it is stopped */
     PtaGdbPlan plan[PTA_MAX_VPS];
     PtaGdbBreaks breaks;
     PtaX86State *cpu; /* scratch */
@@ -79,7 +80,7 @@ bool pta_gdb_session_takes_input(const PtaGdbSession *s);
 
 void pta_gdb_reply(PtaGdbSession *s, const char *payload, size_t len);
 void pta_gdb_reply_text(PtaGdbSession *s, const char *text);
-void pta_gdb_reply_errno(PtaGdbSession *s, int error); /* "E0e" */
+void pta_gdb_reply_errno(PtaGdbSession *s, int error);  /* "E0e" */
 void pta_gdb_reply_result(PtaGdbSession *s, int error); /* "OK" or the error */
 
 /* gdb-command.c: one packet. */

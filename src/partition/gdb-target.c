@@ -44,20 +44,20 @@ G_STATIC_ASSERT(G_BYTE_ORDER == G_LITTLE_ENDIAN); /* the host is an x86 as well 
 
 #define AT(member) offsetof(PtaX86State, member)
 #define FX(at)     (AT(xsave) + (at))
-#define GPR(name, NAME)                                               \
-    {                                                                 \
+#define GPR(name, NAME)                                            \
+    {                                                              \
         name, "int64", 8, KIND_PLAIN, AT(regs.gpr[PTA_X86_##NAME]) \
     }
-#define SEG(name, NAME)                                                        \
-    {                                                                          \
+#define SEG(name, NAME)                                                       \
+    {                                                                         \
         name, "int32", 4, KIND_SEGMENT, AT(regs.seg[PTA_X86_##NAME].selector) \
     }
-#define ST(n)                                                           \
-    {                                                                   \
+#define ST(n)                                                     \
+    {                                                             \
         "st" #n, "i387_ext", 10, KIND_PLAIN, FX(FX_ST + 16 * (n)) \
     }
-#define XMM(n)                                                          \
-    {                                                                   \
+#define XMM(n)                                                    \
+    {                                                             \
         "xmm" #n, "vec128", 16, KIND_PLAIN, FX(FX_XMM + 16 * (n)) \
     }
 
@@ -104,24 +104,24 @@ typedef struct Flag {
 } Flag;
 
 static const Flag eflags[] = {
-    { "CF", 0 },  { "", 1 },    { "PF", 2 },  { "AF", 4 },   { "ZF", 6 },   { "SF", 7 },
-    { "TF", 8 },  { "IF", 9 },  { "DF", 10 }, { "OF", 11 },  { "NT", 14 },  { "RF", 16 },
+    { "CF", 0 },  { "", 1 },    { "PF", 2 },   { "AF", 4 },   { "ZF", 6 },  { "SF", 7 },
+    { "TF", 8 },  { "IF", 9 },  { "DF", 10 },  { "OF", 11 },  { "NT", 14 }, { "RF", 16 },
     { "VM", 17 }, { "AC", 18 }, { "VIF", 19 }, { "VIP", 20 }, { "ID", 21 }, { NULL, 0 },
 };
 static const Flag mxcsr[] = {
-    { "IE", 0 }, { "DE", 1 }, { "ZE", 2 },  { "OE", 3 },  { "PE", 4 },  { "UE", 5 },  { "DAZ", 6 },
-    { "IM", 7 }, { "DM", 8 }, { "ZM", 9 }, { "OM", 10 }, { "UM", 11 }, { "PM", 12 }, { "FZ", 15 },
-    { NULL, 0 },
+    { "IE", 0 },  { "DE", 1 },  { "ZE", 2 },  { "OE", 3 },  { "PE", 4 },
+    { "UE", 5 },  { "DAZ", 6 }, { "IM", 7 },  { "DM", 8 },  { "ZM", 9 },
+    { "OM", 10 }, { "UM", 11 }, { "PM", 12 }, { "FZ", 15 }, { NULL, 0 },
 };
 static const Flag cr0[] = {
     { "PE", 0 },  { "MP", 1 },  { "EM", 2 },  { "TS", 3 },  { "ET", 4 },  { "NE", 5 },
     { "WP", 16 }, { "AM", 18 }, { "NW", 29 }, { "CD", 30 }, { "PG", 31 }, { NULL, 0 },
 };
 static const Flag cr4[] = {
-    { "VME", 0 },         { "PVI", 1 },      { "TSD", 2 },    { "DE", 3 },       { "PSE", 4 },
-    { "PAE", 5 },         { "MCE", 6 },      { "PGE", 7 },    { "PCE", 8 },      { "OSFXSR", 9 },
-    { "OSXMMEXCPT", 10 }, { "UMIP", 11 },    { "LA57", 12 },  { "VMXE", 13 },    { "SMXE", 14 },
-    { "FSGSBASE", 16 },   { "PCIDE", 17 },   { "OSXSAVE", 18 }, { "SMEP", 20 },  { "SMAP", 21 },
+    { "VME", 0 },         { "PVI", 1 },    { "TSD", 2 },      { "DE", 3 },    { "PSE", 4 },
+    { "PAE", 5 },         { "MCE", 6 },    { "PGE", 7 },      { "PCE", 8 },   { "OSFXSR", 9 },
+    { "OSXMMEXCPT", 10 }, { "UMIP", 11 },  { "LA57", 12 },    { "VMXE", 13 }, { "SMXE", 14 },
+    { "FSGSBASE", 16 },   { "PCIDE", 17 }, { "OSXSAVE", 18 }, { "SMEP", 20 }, { "SMAP", 21 },
     { "PKE", 22 },        { NULL, 0 },
 };
 static const Flag efer[] = {

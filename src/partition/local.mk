@@ -45,6 +45,18 @@ TESTS += tests/unit/test-cpuid
 partition_fixture = tests/lib/cmocka-all.h tests/lib/fake-backend.c tests/lib/fake-backend.h \
 	tests/lib/partition-fixture.c tests/lib/partition-fixture.h
 
+check_PROGRAMS += tests/unit/test-gdb
+tests_unit_test_gdb_SOURCES = tests/unit/test-gdb.c tests/lib/cmocka-all.h
+tests_unit_test_gdb_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_gdb_LDADD = $(unit_libs)
+TESTS += tests/unit/test-gdb
+
+check_PROGRAMS += tests/unit/test-gdb-session
+tests_unit_test_gdb_session_SOURCES = tests/unit/test-gdb-session.c $(partition_fixture)
+tests_unit_test_gdb_session_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_gdb_session_LDADD = $(unit_libs)
+TESTS += tests/unit/test-gdb-session
+
 check_PROGRAMS += tests/unit/test-partition
 tests_unit_test_partition_SOURCES = tests/unit/test-partition.c $(partition_fixture)
 tests_unit_test_partition_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -70,3 +82,14 @@ tests_unit_test_vp_set_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_vp_set_LDADD = $(unit_libs)
 TESTS += tests/unit/test-vp-set
 endif
+
+# A debugger's bytes, whatever they are.
+check_PROGRAMS += tests/fuzz/fuzz-gdb
+tests_fuzz_fuzz_gdb_SOURCES = tests/fuzz/fuzz-gdb.c tests/lib/fake-backend.c tests/lib/fake-backend.h
+tests_fuzz_fuzz_gdb_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_gdb_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_gdb_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-gdb
+endif
+EXTRA_DIST += tests/fuzz/corpus/gdb

@@ -382,7 +382,7 @@ struct X86Cpu {
     uint32_t debugger_hits;  /* the same as debug_hits, for the debugger */
     bool stepping;           /* a single instruction is under way */
     bool restart;            /* unwinding is no exception: the instruction at rip begins again */
-    uint32_t debug_hits; /* DR6 bits of data and I/O breakpoints that the current instruction
+    uint32_t debug_hits;     /* DR6 bits of data and I/O breakpoints that the current instruction
                                    * met: mmu.c, system.c; the engine raises #DB after it */
 
     /* owners */
