@@ -15,6 +15,12 @@ tests_cpu_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_cpu_test_engine_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-engine
 
+check_PROGRAMS += tests/cpu/test-debugger
+tests_cpu_test_debugger_SOURCES = tests/cpu/test-debugger.c $(cpu_harness) tests/lib/cmocka-all.h
+tests_cpu_test_debugger_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_debugger_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-debugger
+
 check_PROGRAMS += tests/cpu/test-decode
 tests_cpu_test_decode_SOURCES = tests/cpu/test-decode.c tests/lib/cmocka-all.h
 tests_cpu_test_decode_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
