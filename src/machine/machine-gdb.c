@@ -15,7 +15,7 @@ static void on_go(void *opaque)
 
 static void on_kill(void *opaque)
 {
-    pta_vm_quit(opaque, "host-signal", PTA_EXIT_STATUS_OK);
+    pta_vm_quit(opaque, "host-qmp-quit", PTA_EXIT_STATUS_OK); /* as the command does */
 }
 
 static void on_reset(void *opaque, PtaGdbResetDone *done, void *data)
