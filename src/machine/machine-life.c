@@ -66,6 +66,11 @@ static bool cont_begin(PtaVm *vm, PtaVmTransition *t, GError **error)
         return pta_throw(error, PTA_ERROR_BAD_STATE,
                          "Resetting the Virtual Machine is required (it is in state \"%s\")",
                          pta_run_state_name(vm->state));
+    case PTA_RUN_STATE_DEBUG:
+        if (pta_partition_debug_attached(vm->partition)) {
+            return pta_throw(error, PTA_ERROR_BAD_STATE, "a debugger has stopped the machine");
+        }
+        break;
     case PTA_RUN_STATE_PRELAUNCH:
         vm->start_time_us = g_get_real_time();
         break;

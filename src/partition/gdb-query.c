@@ -98,7 +98,7 @@ static void describe_thread(PtaGdbSession *s, const char *at)
 /* ---- gdb's `monitor` ---- */
 
 /* Text for the debugger's user. */
-static void say(PtaGdbSession *s, const char *text)
+void pta_gdb_say(PtaGdbSession *s, const char *text)
 {
     while (*text) {
         size_t n = MIN(strlen(text), PTA_GDB_PACKET_MAX / 2 - 1);
@@ -155,22 +155,11 @@ static void monitor_registers(PtaGdbSession *s, const char *word)
 {
     guint64 vp = s->vp;
     if (*word && (!g_ascii_string_to_unsigned(word, 10, 0, s->n_vps - 1, &vp, NULL))) {
-        say(s, "there is no such VP\n");
+        pta_gdb_say(s, "there is no such VP\n");
         return;
     }
     g_autofree char *text = registers_text(s, (unsigned)vp);
-    say(s, text);
-}
-
-static void monitor_reset(PtaGdbSession *s)
-{
-    g_autoptr(GError) error = NULL;
-    if (!pta_gdb_reset_machine(s, &error)) {
-        say(s, error->message);
-        say(s, "\n");
-        return;
-    }
-    say(s, "The machine was reset and waits at its first instruction.\n");
+    pta_gdb_say(s, text);
 }
 
 static void monitor_command(PtaGdbSession *s, const char *command)
@@ -180,18 +169,19 @@ static void monitor_command(PtaGdbSession *s, const char *command)
                                "quit                 end the machine\n";
     const char *word;
     if (strcmp(command, "help") == 0) {
-        say(s, help);
+        pta_gdb_say(s, help);
     } else if ((word = after(command, "info registers"))) {
         monitor_registers(s, word + strspn(word, " "));
     } else if (strcmp(command, "system_reset") == 0 || strcmp(command, "reset") == 0) {
-        monitor_reset(s);
+        pta_gdb_reset_machine(s, false); /* answers when it is done */
+        return;
     } else if (strcmp(command, "quit") == 0) {
         pta_gdb_reply_text(s, "OK");
         pta_gdb_detach(s);
         s->env->kill(s->env->opaque);
         return;
     } else {
-        say(s, "unknown command; `monitor help` lists them\n");
+        pta_gdb_say(s, "unknown command; `monitor help` lists them\n");
     }
     pta_gdb_reply_text(s, "OK");
 }

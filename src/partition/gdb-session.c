@@ -311,60 +311,96 @@ static void set_debug(PtaGdbSession *s, unsigned vp, const PtaGdbPlan *plan)
     pta_partition_debug_suspend(s->env->partition, vp, plan->action == PTA_GDB_SUSPEND);
 }
 
-/* What has to be done before: false if it was told why the machine cannot go on. */
-static bool prepare_to_go(PtaGdbSession *s)
+static void carry_out_plan(PtaGdbSession *s)
 {
-    g_autoptr(GError) error = NULL;
-    if (own_halt(s->stop.kind)) {
-        return true;
+    for (unsigned i = 0; i < s->n_vps; i++) {
+        set_debug(s, i, &s->plan[i]);
     }
-    if (s->stop.kind != PTA_HALT_RESET) {
-        pta_gdb_reply(s, s->stop_reply->str, s->stop_reply->len); /* as before */
-        return false;
+    s->state = PTA_GDB_RUNNING;
+    resume(s);
+}
+
+/* A reset starts the machine: a stop guard keeps its VPs out until the debugger has said what it
+ * wants. The session may end before that. */
+struct PtaGdbReset {
+    PtaGdbSession *s; /* NULL: it has ended */
+    PtaStopGuard *guard;
+    bool goes_on;
+};
+
+static void reset_failed(PtaGdbSession *s, bool goes_on, const GError *error)
+{
+    g_autofree char *text = g_strdup_printf("cannot reset the machine: %s\n", error->message);
+    s->state = PTA_GDB_STOPPED;
+    if (goes_on) {
+        g_autofree char *reply = g_strconcat("E.", g_strchomp(text), NULL);
+        pta_gdb_reply_text(s, reply);
+    } else {
+        pta_gdb_say(s, text);
+        pta_gdb_reply_text(s, "OK");
     }
-    if (!s->env->reset(s->env->opaque, &error)) {
-        g_autofree char *text = g_strdup_printf("E.cannot reset the machine: %s", error->message);
-        pta_gdb_reply_text(s, text);
-        return false;
+}
+
+static void on_reset(void *data, const GError *error)
+{
+    PtaGdbReset *r = data;
+    PtaGdbSession *s = r->s;
+    if (s) {
+        s->reset = NULL;
+        if (error) {
+            reset_failed(s, r->goes_on, error);
+        } else if (r->goes_on) {
+            carry_out_plan(s);
+        } else {
+            pta_gdb_say(s, "The machine was reset and waits at its first instruction.\n");
+            pta_gdb_reply_text(s, "OK");
+            s->state = PTA_GDB_STARTING;
+            pta_partition_debug_break(s->env->partition);
+            resume(s);
+        }
+        s->on_output(s->opaque);
     }
-    return true;
+    pta_stop_guard_free(r->guard);
+    if (s && s->state == PTA_GDB_RUNNING) {
+        s->env->go(s->env->opaque);
+    }
+    g_free(r);
+}
+
+void pta_gdb_reset_machine(PtaGdbSession *s, bool goes_on)
+{
+    s->reset = g_new0(PtaGdbReset, 1);
+    s->reset->s = s;
+    s->reset->guard = pta_partition_stop_vps(s->env->partition);
+    s->reset->goes_on = goes_on;
+    s->state = PTA_GDB_RESETTING;
+    s->env->reset(s->env->opaque, on_reset, s->reset);
 }
 
 void pta_gdb_go(PtaGdbSession *s)
 {
-    g_autoptr(PtaStopGuard) guard = pta_partition_stop_vps(s->env->partition);
-    bool goes = prepare_to_go(s);
-    if (goes) {
-        for (unsigned i = 0; i < s->n_vps; i++) {
-            set_debug(s, i, &s->plan[i]);
-        }
-        s->state = PTA_GDB_RUNNING;
-        resume(s);
+    if (s->stop.kind == PTA_HALT_RESET) {
+        pta_gdb_reset_machine(s, true);
+        return;
     }
+    if (!own_halt(s->stop.kind)) {
+        pta_gdb_reply(s, s->stop_reply->str, s->stop_reply->len); /* it cannot: told again */
+        return;
+    }
+    g_autoptr(PtaStopGuard) guard = pta_partition_stop_vps(s->env->partition);
+    carry_out_plan(s);
     g_clear_pointer(&guard, pta_stop_guard_free);
-    if (goes && s->state == PTA_GDB_RUNNING) {
+    if (s->state == PTA_GDB_RUNNING) {
         s->env->go(s->env->opaque);
     }
-}
-
-/* A reset starts the machine; the debugger has it stopped before its first instruction. */
-bool pta_gdb_reset_machine(PtaGdbSession *s, GError **error)
-{
-    g_autoptr(PtaStopGuard) guard = pta_partition_stop_vps(s->env->partition);
-    bool ok = s->env->reset(s->env->opaque, error);
-    if (ok) {
-        s->state = PTA_GDB_STARTING;
-        pta_partition_debug_break(s->env->partition);
-        resume(s);
-    }
-    return ok;
 }
 
 /* ---- bytes ---- */
 
 bool pta_gdb_session_takes_input(const PtaGdbSession *s)
 {
-    return s->state != PTA_GDB_STARTING && s->state != PTA_GDB_ENDED && s->out->len < OUT_MARK;
+    bool listens = s->state == PTA_GDB_STOPPED || s->state == PTA_GDB_RUNNING;
+    return listens && s->out->len < OUT_MARK;
 }
 
 static void interrupt(PtaGdbSession *s)
@@ -451,9 +487,14 @@ void pta_gdb_detach(PtaGdbSession *s)
     }
     g_autoptr(PtaStopGuard) guard = pta_partition_stop_vps(p);
     s->detaching = true;
+    if (s->reset) {
+        s->reset->s = NULL;
+        s->reset = NULL;
+    }
     take_halts(s);
     pta_gdb_breaks_clear(&s->breaks);
-    if (s->state == PTA_GDB_STOPPED && own_halt(s->stop.kind)) {
+    if (s->state == PTA_GDB_RESETTING || /* whatever it was, that ends it */
+        (s->state == PTA_GDB_STOPPED && own_halt(s->stop.kind))) {
         pta_partition_debug_resume(p, ignore_halt, NULL);
     }
     s->state = PTA_GDB_ENDED;

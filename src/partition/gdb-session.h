@@ -13,12 +13,14 @@
 #include "src/partition/gdb.h"
 
 typedef struct PtaGdbSession PtaGdbSession;
+typedef struct PtaGdbReset PtaGdbReset;
 
 typedef enum PtaGdbState {
     PTA_GDB_STARTING, /* attached; the VPs are not out yet */
     PTA_GDB_STOPPED,
     PTA_GDB_RUNNING,
-    PTA_GDB_ENDED, /* detached or killed: say goodbye and hang up */
+    PTA_GDB_RESETTING, /* the machine is being reset */
+    PTA_GDB_ENDED,     /* detached or killed: say goodbye and hang up */
 } PtaGdbState;
 
 typedef enum PtaGdbAction {
@@ -53,6 +55,7 @@ struct PtaGdbSession {
     unsigned vp;        /* registers and memory are those of this one (Hg) */
     int resume_vp;      /* for c and s (Hc); -1: all */
     PtaHaltReason stop; /* why it is stopped */
+    PtaGdbReset *reset; /* under way, or NULL */
     PtaGdbPlan plan[PTA_MAX_VPS];
     PtaGdbBreaks breaks;
     PtaX86State *cpu; /* scratch */
@@ -81,6 +84,7 @@ bool pta_gdb_session_takes_input(const PtaGdbSession *s);
 void pta_gdb_reply(PtaGdbSession *s, const char *payload, size_t len);
 void pta_gdb_reply_text(PtaGdbSession *s, const char *text);
 void pta_gdb_reply_errno(PtaGdbSession *s, int error);  /* "E0e" */
+void pta_gdb_say(PtaGdbSession *s, const char *text);   /* to its user; gdb-query.c */
 void pta_gdb_reply_result(PtaGdbSession *s, int error); /* "OK" or the error */
 
 /* gdb-command.c: one packet. */
@@ -103,6 +107,7 @@ bool pta_gdb_get_thread(const PtaGdbSession *s, const char **text, int *thread);
 /* Carries out the plan; the answer comes with the next stop. */
 void pta_gdb_go(PtaGdbSession *s);
 void pta_gdb_detach(PtaGdbSession *s);
-bool pta_gdb_reset_machine(PtaGdbSession *s, GError **error);
+/* Goes on afterwards by the plan, or waits at the first instruction. */
+void pta_gdb_reset_machine(PtaGdbSession *s, bool goes_on);
 
 #endif

@@ -45,13 +45,14 @@ static void on_kill(void *opaque)
     ((World *)opaque)->kills++;
 }
 
-static bool on_reset(void *opaque, GError **error)
+static void on_reset(void *opaque, PtaGdbResetDone *done, void *data)
 {
     World *w = opaque;
+    g_autoptr(GError) error = NULL;
     pta_partition_stop(w->p);
-    bool ok = pta_partition_reset(w->p, error);
+    pta_partition_reset(w->p, &error);
     pta_partition_start(w->p);
-    return ok;
+    done(data, error);
 }
 
 static World *world_new(void)

@@ -13,7 +13,9 @@ typedef struct Gdb {
     PtaGdbEnv env;
     PtaGdbSession *s;
     unsigned outputs, goes, kills, resets;
-    bool reset_fails;
+    bool reset_fails, reset_waits;
+    PtaGdbResetDone *done; /* of a reset that waits */
+    void *done_data;
     GString *answer; /* payload of the last packet */
 } Gdb;
 
@@ -32,17 +34,29 @@ static void on_kill(void *opaque)
     ((Gdb *)opaque)->kills++;
 }
 
-static bool on_reset(void *opaque, GError **error)
+static void finish_reset(Gdb *g)
+{
+    g_autoptr(GError) error = NULL;
+    if (g->reset_fails) {
+        pta_throw(&error, PTA_ERROR_HOST, "told to fail");
+    } else {
+        pta_partition_stop(g->f->p);
+        pta_partition_reset(g->f->p, &error);
+        pta_partition_start(g->f->p);
+    }
+    g->done(g->done_data, error);
+    g->done = NULL;
+}
+
+static void on_reset(void *opaque, PtaGdbResetDone *done, void *data)
 {
     Gdb *g = opaque;
-    if (g->reset_fails) {
-        return pta_throw(error, PTA_ERROR_HOST, "told to fail");
-    }
     g->resets++;
-    pta_partition_stop(g->f->p);
-    bool ok = pta_partition_reset(g->f->p, error);
-    pta_partition_start(g->f->p);
-    return ok;
+    g->done = done;
+    g->done_data = data;
+    if (!g->reset_waits) {
+        finish_reset(g);
+    }
 }
 
 static void attach(Gdb *g)
@@ -746,17 +760,39 @@ static void a_reset_of_the_guest(void **state)
     ASK(g, "c", "E.cannot reset the machine: told to fail");
     g->reset_fails = false;
     assert_string_equal(ask(g, "c"), "");
-    assert_int_equal(g->resets, 1);
+    assert_int_equal(g->resets, 2);
     wait_all_running(g);
     feed(g, "\003", 1);
     assert_string_equal(wait_stop(g), "T02thread:1;");
     assert_non_null(strstr(monitor(g, "system_reset"), "was reset"));
-    assert_int_equal(g->resets, 2);
+    assert_int_equal(g->resets, 3);
     fixture_wait_for(&g->outputs, g->outputs + 1);
     assert_int_equal(g->s->state, PTA_GDB_STOPPED);
     assert_false(fixture_any_in_run(g->f));
     assert_string_equal(output(g), "");
     assert_int_equal(g->f->halts, 0);
+}
+
+/* A reset takes its time; the session may end in between. */
+static void a_reset_that_takes_long(void **state)
+{
+    Gdb *g = *state;
+    g->reset_waits = true;
+    ask(g, "qRcmd,7265736574"); /* reset */
+    assert_string_equal(g->answer->str, "");
+    assert_int_equal(g->s->state, PTA_GDB_RESETTING);
+    assert_int_equal(pta_gdb_session_feed(g->s, "\003", 1), 0);
+    finish_reset(g);
+    fixture_wait_for(&g->outputs, g->outputs + 1);
+    assert_true(g_str_has_suffix(output(g), ";OK;"));
+    ASK(g, "qC", "QC1");
+    ask(g, "qRcmd,7265736574");
+    leave(g);
+    assert_false(fixture_any_in_run(g->f));
+    finish_reset(g);
+    wait_all_running(g);
+    assert_int_equal(g->f->halts, 0);
+    attach(g);
 }
 
 static void one_debugger(void **state)
@@ -860,6 +896,7 @@ int main(void)
         GDB(gets_over_what_it_reported),
         GDB(other_halts),
         GDB(a_reset_of_the_guest),
+        GDB(a_reset_that_takes_long),
         GDB(one_debugger),
         GDB(going_away),
         GDB(kills),
