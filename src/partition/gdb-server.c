@@ -30,6 +30,7 @@ typedef struct Client {
     int fd;
     size_t in_next, in_len; /* what of `in` has not been worked on */
     bool ended;             /* it will send nothing more */
+    bool heard;             /* it has begun as a debugger does */
     char in[READ_SIZE];
 } Client;
 
@@ -107,13 +108,18 @@ static void client_write(Client *c)
     }
 }
 
+/* On TCP anybody may ring the bell, a browser that was sent here for one: what does not begin as a
+ * debugger does is hung up on. */
 static void client_read(Client *c)
 {
     ssize_t n = recv(c->fd, c->in, sizeof(c->in), MSG_DONTWAIT);
     c->in_next = 0;
     c->in_len = 0;
-    if (n > 0) {
+    if (n > 0 && (c->heard || memchr("+-$\003", c->in[0], 4))) {
         c->in_len = (size_t)n;
+        c->heard = true;
+    } else if (n > 0) {
+        c->ended = true;
     } else if (n == 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) {
         c->ended = true;
     }
@@ -202,6 +208,7 @@ static void client_new(PtaGdb *gdb, int fd)
         g_free(c);
         return;
     }
+    c->heard = gdb->path != NULL;
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* a UNIX socket refuses it */
     c->source = source_new(client_dispatch, c, fd, &c->tag);

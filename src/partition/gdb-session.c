@@ -300,12 +300,19 @@ static void on_halt(void *opaque, const PtaHaltReason *reason)
 
 /* ---- going on ---- */
 
+/* Whether a VP still stands at the breakpoint that it reported: it gets over it first. */
+static bool has_reported(PtaGdbSession *s, unsigned vp)
+{
+    const PtaGdbHardware *hit = pta_gdb_hardware_hit(&s->breaks, s->stop.dr6);
+    return hit && hit->type == PTA_GDB_HARDWARE && s->stop.has_vp && s->stop.vp == vp &&
+           s->stop.has_regs && s->stop.regs.rip == pta_gdb_load(s, vp)->regs.rip;
+}
+
 static void set_debug(PtaGdbSession *s, unsigned vp, const PtaGdbPlan *plan)
 {
     PtaGuestDebug debug = { .single_step = plan->action == PTA_GDB_STEP };
     debug.block_interrupts = debug.single_step && s->step_flags & PTA_GDB_STEP_NOIRQ;
-    /* What a VP has reported it has reported: it gets over it first. */
-    debug.pass = s->stop.kind == PTA_HALT_HW_BREAKPOINT && s->stop.has_vp && s->stop.vp == vp;
+    debug.pass = has_reported(s, vp);
     pta_gdb_breaks_fill(&s->breaks, &debug);
     pta_partition_debug_set(s->env->partition, vp, &debug);
     pta_partition_debug_suspend(s->env->partition, vp, plan->action == PTA_GDB_SUSPEND);

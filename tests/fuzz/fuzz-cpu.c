@@ -1,7 +1,7 @@
 /*
- * Random bytes as code: decoded and run, single-stepped and in blocks, in each mode. The first byte
- * says how, the next eight seed the registers, the rest is code. Nothing may crash, and a run ends
- * when it is told to.
+ * Random bytes as code: decoded and run, single-stepped, in blocks, and under a debugger, in each
+ * mode. The first byte says how, the next eight seed the registers, the rest is code. Nothing may
+ * crash, and a run ends when it is told to.
  */
 #include "config.h"
 
@@ -55,6 +55,34 @@ static void set_up(void)
     g_thread_unref(g_thread_new("watch", watch_thread, NULL));
 }
 
+/* Steps, breakpoints and watchpoints; what is reported is reported between two instructions. */
+static void run_debugged(CpuHarness *h, uint8_t how, uint8_t where)
+{
+    PtaGuestDebug debug = {
+        .enabled = true,
+        .single_step = how & 1,
+        .sw_breakpoints = how & 2,
+        .block_interrupts = how & 4,
+        .dr = { CPU_CODE + (where & 15), CPU_DATA, CPU_STACK - 8, CPU_CODE + 0xff8 },
+        .dr7 = (how & 8 ? 0x02 : 0) | (how & 16 ? 0x08 | 0xd << 20 : 0) |
+               (how & 32 ? 0x20 | 0xb << 24 : 0) | (how & 64 ? 0x80 : 0),
+    };
+    for (unsigned i = 0; i < STEPS && h->c->events.activity == PTA_X86_RUNNING; i++) {
+        h->be->ops->vp_set_debug(h->vp, &debug);
+        set_watch(h);
+        cpu_harness_run(h);
+        set_watch(NULL);
+        g_assert(h->c->world_depth == 0 && h->c->debugger_hits == 0 && !h->c->restart);
+        if (h->exit.reason != PTA_EXIT_DEBUG) {
+            break;
+        }
+        g_assert(h->exit.debug.rip == h->c->rip);
+        g_assert(h->exit.debug.vector == X86_BP ? debug.sw_breakpoints : h->exit.debug.dr6 != 0);
+        debug.pass = true;
+    }
+    h->be->ops->vp_set_debug(h->vp, &(PtaGuestDebug){ 0 });
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint64_t pointers[] = { CPU_DATA, CPU_DATA + 0xff8, CPU_CODE, CPU_MMIO,
@@ -78,7 +106,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             h->c->gpr[i] = (uint32_t)h->c->gpr[i];
         }
     }
-    if (step) { /* as KVM's helper does it */
+    if (data[0] & 0x20) {
+        run_debugged(h, data[1], data[2]);
+    } else if (step) { /* as KVM's helper does it */
         for (unsigned i = 0; i < STEPS && h->c->events.activity == PTA_X86_RUNNING; i++) {
             x86_step(h->c);
         }

@@ -365,6 +365,14 @@ def from_the_first_instruction_by_tcp():
         answer = monitor.command("gdbserver", device="tcp:localhost:0")
         match = re.fullmatch(r"tcp:127\.0\.0\.1:(\d+)", answer["device"])
         check(match, "gdbserver: %s" % answer)
+        browser = socket.create_connection(("127.0.0.1", int(match.group(1))))
+        browser.settimeout(LIMIT)
+        browser.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n$vKill;1#6e")
+        try:
+            equal(browser.recv(100), b"", "the end of what a browser says")
+        except ConnectionResetError:
+            pass
+        browser.close()
         with Gdb(symbols(), "localhost:" + match.group(1)) as gdb:
             equal(gdb.value("$pc"), gdb.value("(long)&start"), "RIP at the beginning")
             equal(monitor.command("query-status")["status"], "prelaunch", "status")

@@ -713,6 +713,15 @@ static void gets_over_what_it_reported(void **state)
     assert_string_equal(ask(g, "c"), "");
     assert_true(debug_of(g, 1).pass);
     assert_false(debug_of(g, 0).pass);
+    vp_exits(g, 1, 1, 1);
+    wait_stop(g);
+    ASK(g, "P10=1000000000000000", "OK"); /* somewhere else: there it counts */
+    ask(g, "c");
+    assert_false(debug_of(g, 1).pass);
+    vp_exits(g, 1, 1, 1 << 14);
+    wait_stop(g);
+    ask(g, "c"); /* only a step had been reported */
+    assert_false(debug_of(g, 1).pass);
 }
 
 /* ---- halts that are not the debugger's ---- */
