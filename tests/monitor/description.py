@@ -158,6 +158,13 @@ FAULTS = [
     ("socket in no folder", [(MONITOR, "no/x")], "$.monitor[0].path", "folder that is not there"),
     ("monitor and console on one socket", [(MONITOR, "new.ser")], "$.monitor[0].path",
      r"used by \$.devices\[4\].chardev.path"),
+    ("a file where the debugger's socket will be", [("gdb", {"type": "unix", "path": "noise"})],
+     "$.gdb.path", "is no socket"),
+    ("monitor and debugger on one socket", [("gdb", {"type": "unix", "path": "vm.sock"})],
+     "$.gdb.path", r"used by \$.monitor\[0\].path"),
+    ("no port of a debugger", [("gdb", {"type": "tcp"})], "$.gdb.port", "expected"),
+    ("a port that is none", [("gdb", {"type": "tcp", "port": 65536})], "$.gdb.port", "65535"),
+    ("a debugger by pigeon", [("gdb", {"type": "pigeon"})], "$.gdb.type", "expected one of unix, tcp"),
     ("unknown action", [("on-shutdown", "dance")], "$.on-shutdown", "expected one of halt, reset"),
     ("no UUID", [("uuid", "zz")], "$.uuid", "expected a UUID"),
 ]
