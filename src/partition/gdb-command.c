@@ -319,12 +319,6 @@ static void detach(PtaGdbSession *s)
     pta_gdb_reply_text(s, "OK");
 }
 
-static void kill_machine(PtaGdbSession *s)
-{
-    pta_gdb_detach(s);
-    s->env->kill(s->env->opaque);
-}
-
 static void multi_letter(PtaGdbSession *s, const char *packet)
 {
     if (strcmp(packet, "vCont?") == 0) {
@@ -333,7 +327,7 @@ static void multi_letter(PtaGdbSession *s, const char *packet)
         cont(s, packet + strlen("vCont"));
     } else if (g_str_has_prefix(packet, "vKill;")) {
         pta_gdb_reply_text(s, "OK");
-        kill_machine(s);
+        pta_gdb_kill(s);
     } else {
         pta_gdb_reply_text(s, ""); /* vMustReplyEmpty wants this, too */
     }
@@ -380,7 +374,7 @@ void pta_gdb_command(PtaGdbSession *s, const char *packet, size_t len)
         set_thread(s, at);
         break;
     case 'k':
-        kill_machine(s);
+        pta_gdb_kill(s);
         break;
     case 'm':
     case 'x':

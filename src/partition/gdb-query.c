@@ -177,8 +177,7 @@ static void monitor_command(PtaGdbSession *s, const char *command)
         return;
     } else if (strcmp(command, "quit") == 0) {
         pta_gdb_reply_text(s, "OK");
-        pta_gdb_detach(s);
-        s->env->kill(s->env->opaque);
+        pta_gdb_kill(s);
         return;
     } else {
         pta_gdb_say(s, "unknown command; `monitor help` lists them\n");

@@ -508,6 +508,13 @@ void pta_gdb_detach(PtaGdbSession *s)
     pta_partition_debug_detach(p);
 }
 
+void pta_gdb_kill(PtaGdbSession *s)
+{
+    pta_partition_stop(s->env->partition); /* the guest executes nothing any more */
+    pta_gdb_detach(s);
+    s->env->kill(s->env->opaque);
+}
+
 PtaGdbSession *pta_gdb_session_new(const PtaGdbEnv *env, void (*on_output)(void *opaque),
                                    void *opaque, GError **error)
 {

@@ -107,6 +107,7 @@ bool pta_gdb_get_thread(const PtaGdbSession *s, const char **text, int *thread);
 /* Carries out the plan; the answer comes with the next stop. */
 void pta_gdb_go(PtaGdbSession *s);
 void pta_gdb_detach(PtaGdbSession *s);
+void pta_gdb_kill(PtaGdbSession *s);
 /* Goes on afterwards by the plan, or waits at the first instruction. */
 void pta_gdb_reset_machine(PtaGdbSession *s, bool goes_on);
 

@@ -864,8 +864,11 @@ static void going_away(void **state)
 static void kills(void **state)
 {
     Gdb *g = *state;
+    uint64_t executed = fake_vp_executed(fixture_vp(g->f, 0));
     ask(g, "k");
     assert_int_equal(g->kills, 1);
+    g_usleep(5000);
+    assert_int_equal(fake_vp_executed(fixture_vp(g->f, 0)), executed);
     leave(g);
     attach(g);
     ASK(g, "vKill;1", "OK");
