@@ -9,8 +9,11 @@
  * x86_exec_redispatch, so that links to them and even their own execution go on safely; their
  * memory comes back when the arena is flushed.
  *
- * Thread: the VP's, except the request queue (LOCKED) and X86Slot.code_pages (ATOMIC: the number of
- * VPs that have decoded code of the page).
+ * Several VPs: each has its own cache. X86Slot.code says who has decoded code from a page, so that
+ * who writes there asks them (request()) to drop it; X86Slot.writers says whose TLB is to be searched
+ * for write entries before a page is decoded from for the first time.
+ *
+ * Thread: the VP's, except the request queue (LOCKED) and X86Slot's marks (ATOMIC).
  */
 #include "config.h"
 
@@ -79,11 +82,6 @@ void x86_blocks_free(X86Cpu *c)
     c->blocks = NULL;
 }
 
-void x86_blocks_inside(X86Cpu *c, bool inside)
-{
-    __atomic_store_n(&c->blocks->inside, inside, __ATOMIC_SEQ_CST);
-}
-
 /* ---- pages ---- */
 
 static X86CodePage *page_find(X86BlockCache *bc, uint64_t gpa)
@@ -101,67 +99,116 @@ static X86CodePage *page_find(X86BlockCache *bc, uint64_t gpa)
     return p;
 }
 
-static void page_count(const X86Machine *m, uint64_t gpa, int change)
+static void page_mark(X86Cpu *c, uint64_t gpa, bool has_code)
 {
-    const X86Slot *s = x86_slot(m, gpa);
-    if (s) { /* else the slot was unmapped meanwhile */
-        __atomic_fetch_add(&s->code_pages[(gpa - s->gpa) >> PTA_PAGE_SHIFT], (uint8_t)change,
-                           __ATOMIC_SEQ_CST);
+    const X86Slot *s = x86_slot(c->machine, gpa);
+    if (!s) {
+        return; /* the slot was unmapped meanwhile */
+    }
+    uint64_t *word = &s->code[x86_slot_page(s, gpa)];
+    if (has_code) {
+        __atomic_fetch_or(word, x86_vp_bit(c), __ATOMIC_SEQ_CST);
+    } else {
+        __atomic_fetch_and(word, ~x86_vp_bit(c), __ATOMIC_SEQ_CST);
     }
 }
 
-static void request(X86Cpu *vp, uint64_t gpa, uint64_t len)
+/* Which VPs have decoded code from the page. */
+static uint64_t page_coders(const X86Machine *m, uint64_t gpa)
+{
+    const X86Slot *s = x86_slot(m, gpa);
+    return s ? __atomic_load_n(&s->code[x86_slot_page(s, gpa)], __ATOMIC_SEQ_CST) : 0;
+}
+
+/* Code that is written in small pieces, one after another, makes one request. */
+static bool merge(X86CodeRequest *r, uint64_t gpa, uint64_t len)
+{
+    if (r->len == 0 || len == 0 || ((r->gpa ^ gpa) & PTA_PAGE_MASK) ||
+        (gpa & PAGE_BITS) + len > PTA_PAGE_SIZE) {
+        return false;
+    }
+    uint64_t first = MIN(r->gpa, gpa), end = MAX(r->gpa + r->len, gpa + len);
+    *r = (X86CodeRequest){ .gpa = first, .len = (uint32_t)(end - first) };
+    return true;
+}
+
+/* Returns the number of the request. */
+static uint64_t request(X86Cpu *vp, uint64_t gpa, uint64_t len)
 {
     X86BlockCache *bc = vp->blocks;
     g_mutex_lock(&bc->lock);
-    bool ok = bc->n_requests < X86_MAX_REQUESTS && len <= UINT32_MAX;
-    if (ok) {
-        bc->requests[bc->n_requests++] = (X86CodeRequest){ .gpa = gpa, .len = (uint32_t)len };
-    } else {
-        bc->overflow = true;
+    if (bc->n_requests == 0 || !merge(&bc->requests[bc->n_requests - 1], gpa, len)) {
+        if (bc->n_requests < X86_MAX_REQUESTS && len <= UINT32_MAX) {
+            bc->requests[bc->n_requests++] = (X86CodeRequest){ .gpa = gpa, .len = (uint32_t)len };
+        } else if (len == 0) {
+            bc->drop_write = true;
+        } else {
+            bc->drop_code = true;
+        }
     }
-    __atomic_add_fetch(&bc->asked, 1, __ATOMIC_SEQ_CST);
+    uint64_t mine = __atomic_add_fetch(&bc->asked, 1, __ATOMIC_SEQ_CST);
     g_mutex_unlock(&bc->lock);
     x86_attend(vp, X86_ATT_FLUSH);
+    return mine;
 }
 
-/* Gives up write access to the pages that others are about to decode from; what else they asked
- * waits for x86_blocks_attend(). */
-static void protect_pending(X86Cpu *c)
+/* The same request to all VPs in the set but one. */
+static void request_from(X86Machine *m, uint64_t set, const X86Cpu *but, uint64_t gpa, uint64_t len)
+{
+    for (; set; set &= set - 1) {
+        X86Cpu *vp = m->vps[__builtin_ctzll(set)];
+        if (vp && vp != but) {
+            request(vp, gpa, len);
+        }
+    }
+}
+
+/* What else others asked waits for x86_blocks_attend(). */
+void x86_blocks_protect(X86Cpu *c)
 {
     X86BlockCache *bc = c->blocks;
     g_mutex_lock(&bc->lock);
     for (unsigned i = 0; i < bc->n_requests; i++) {
         x86_tlb_protect(c, bc->requests[i].gpa);
     }
-    if (bc->overflow) {
+    if (bc->drop_code || bc->drop_write) {
         x86_tlb_flush(c, true);
+        bc->drop_write = false;
     }
     __atomic_store_n(&bc->done, bc->asked, __ATOMIC_SEQ_CST);
     g_mutex_unlock(&bc->lock);
+    x86_tell_waiters(c->machine);
 }
 
-/* Waits until every other VP has given up write access to the page, or is where it will do so
- * before it executes the next instruction. They may be waiting for us in the same way. */
+/*
+ * Sees to it that no other VP writes to the page without coming to x86_code_written(). The page is
+ * marked already, and a VP that fills a write entry looks at the mark afterwards: so those that
+ * have an entry now are all. They are asked to give it up, and this waits until they have, or are
+ * where they will before they execute another instruction.
+ *
+ * An entry is the only way by which a VP writes without looking at the mark, and a host pointer
+ * that came from one is used before anything else takes the entry's place.
+ */
 static void protect_others(X86Cpu *c, uint64_t gpa)
 {
     X86Machine *m = c->machine;
-    for (unsigned i = 0; i < m->n_vps; i++) {
-        if (m->vps[i] && m->vps[i] != c) {
-            request(m->vps[i], gpa, 0);
+    const X86Slot *s = x86_slot(m, gpa);
+    if (!s) {
+        return;
+    }
+    uint64_t writers = __atomic_load_n(&s->writers[x86_slot_page(s, gpa)], __ATOMIC_SEQ_CST);
+    uint64_t asked[PTA_MAX_VPS];
+    uint64_t wait = 0;
+    for (uint64_t left = writers & ~x86_vp_bit(c); left; left &= left - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(left);
+        if (m->vps[i] && x86_tlb_may_write(m->vps[i], gpa)) {
+            asked[i] = request(m->vps[i], gpa, 0);
+            wait |= UINT64_C(1) << i;
         }
     }
-    for (unsigned i = 0; i < m->n_vps; i++) {
-        if (!m->vps[i] || m->vps[i] == c) {
-            continue;
-        }
-        X86BlockCache *bc = m->vps[i]->blocks;
-        uint64_t mine = __atomic_load_n(&bc->asked, __ATOMIC_SEQ_CST);
-        while (__atomic_load_n(&bc->done, __ATOMIC_SEQ_CST) < mine &&
-               __atomic_load_n(&bc->inside, __ATOMIC_SEQ_CST)) {
-            protect_pending(c);
-            g_thread_yield();
-        }
+    for (; wait; wait &= wait - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(wait);
+        x86_wait_request(c, m->vps[i], asked[i]);
     }
 }
 
@@ -182,7 +229,7 @@ static X86CodePage *page_get(X86Cpu *c, uint64_t gpa)
     *p = (X86CodePage){ .gpa = gpa, .next = *head };
     *head = p;
     bc->last_page = p;
-    page_count(c->machine, gpa, 1);
+    page_mark(c, gpa, true);
     x86_tlb_protect(c, gpa);
     if (c->machine->n_vps > 1) {
         protect_others(c, gpa);
@@ -201,14 +248,12 @@ static void page_drop(X86Cpu *c, X86CodePage *p)
     p->next = bc->free_pages;
     bc->free_pages = p;
     bc->last_page = NULL;
-    page_count(c->machine, p->gpa, -1);
+    page_mark(c, p->gpa, false);
 }
 
 bool x86_page_has_code(const X86Machine *m, uint64_t gpa)
 {
-    const X86Slot *s = x86_slot(m, gpa);
-    return s &&
-           __atomic_load_n(&s->code_pages[(gpa - s->gpa) >> PTA_PAGE_SHIFT], __ATOMIC_SEQ_CST) != 0;
+    return page_coders(m, gpa) != 0;
 }
 
 /* ---- the end of blocks ---- */
@@ -310,27 +355,21 @@ bool x86_code_written(X86Cpu *c, uint64_t gpa, uint64_t len)
 {
     bool hit = local_written(c, gpa, len);
     X86Machine *m = c->machine;
-    if (m->n_vps > 1 && (x86_page_has_code(m, gpa) || x86_page_has_code(m, gpa + len - 1))) {
-        for (unsigned i = 0; i < m->n_vps; i++) {
-            if (m->vps[i] && m->vps[i] != c) {
-                request(m->vps[i], gpa, len);
-            }
-        }
+    if (m->n_vps > 1) {
+        request_from(m, page_coders(m, gpa) | page_coders(m, gpa + len - 1), c, gpa, len);
     }
     return hit;
 }
 
 void x86_code_host_wrote(X86Machine *m, uint64_t gpa, uint64_t len)
 {
-    bool any = false;
-    for (uint64_t at = gpa & PTA_PAGE_MASK; at < gpa + len && !any; at += PTA_PAGE_SIZE) {
-        any = x86_page_has_code(m, at);
+    __atomic_thread_fence(
+        __ATOMIC_SEQ_CST); /* what was written is seen before the marks are read */
+    uint64_t coders = 0;
+    for (uint64_t at = gpa & PTA_PAGE_MASK; at < gpa + len; at += PTA_PAGE_SIZE) {
+        coders |= page_coders(m, at);
     }
-    for (unsigned i = 0; any && i < m->n_vps; i++) {
-        if (m->vps[i]) {
-            request(m->vps[i], gpa, len);
-        }
-    }
+    request_from(m, coders, NULL, gpa, len);
 }
 
 void x86_blocks_attend(X86Cpu *c)
@@ -339,24 +378,27 @@ void x86_blocks_attend(X86Cpu *c)
     X86CodeRequest todo[X86_MAX_REQUESTS];
     g_mutex_lock(&bc->lock);
     unsigned n = bc->n_requests;
-    bool overflow = bc->overflow;
+    bool drop_code = bc->drop_code, drop_write = bc->drop_write;
     uint64_t asked = bc->asked;
     memcpy(todo, bc->requests, n * sizeof(todo[0]));
     bc->n_requests = 0;
-    bc->overflow = false;
+    bc->drop_code = bc->drop_write = false;
     g_mutex_unlock(&bc->lock);
-    for (unsigned i = 0; i < n && !overflow; i++) {
+    for (unsigned i = 0; i < n && !drop_code; i++) {
         if (todo[i].len == 0) {
             x86_tlb_protect(c, todo[i].gpa);
         } else {
             local_written(c, todo[i].gpa, todo[i].len);
         }
     }
-    if (overflow) {
+    if (drop_code) {
         x86_blocks_flush(c);
+    }
+    if (drop_code || drop_write) {
         x86_tlb_flush(c, true);
     }
     __atomic_store_n(&bc->done, asked, __ATOMIC_SEQ_CST);
+    x86_tell_waiters(c->machine);
 }
 
 /* ---- decoding ---- */

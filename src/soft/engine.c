@@ -296,7 +296,7 @@ static void after_unwinding(X86Cpu *c)
 void x86_run(X86Cpu *c, PtaExit *exit)
 {
     x86_fpu_enter(c);
-    x86_blocks_inside(c, true);
+    x86_enter(c);
     if (x86_step_needed(c)) {
         x86_attend(c, X86_ATT_STEP);
     }
@@ -309,7 +309,7 @@ void x86_run(X86Cpu *c, PtaExit *exit)
     run_until_exit(c);
     c->in_engine = false;
     count(c);
-    x86_blocks_inside(c, false);
+    x86_leave(c);
     x86_fpu_leave(c);
     *exit = c->exit;
 }

@@ -111,10 +111,10 @@ struct X86BlockCache {
     GMutex lock;
     X86CodeRequest requests[X86_MAX_REQUESTS]; /* LOCKED(lock) */
     unsigned n_requests;
-    bool overflow;   /* LOCKED(lock): too many, drop everything */
+    bool drop_code;  /* LOCKED(lock): too many: drop all blocks, */
+    bool drop_write; /* LOCKED(lock): or only all write entries */
     uint64_t asked;  /* ATOMIC: number of the last request */
     uint64_t done;   /* ATOMIC: number of the last request that was honoured */
-    uint32_t inside; /* ATOMIC: executes guest code now, so that requests have to be waited for */
 };
 
 static inline uint64_t x86_key(const X86Cpu *c)

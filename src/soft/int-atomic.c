@@ -1,6 +1,6 @@
 /*
- * LOCK: read-modify-write of guest memory with the host's atomic instructions, or under the world
- * lock where they cannot do it (split over pages or cache lines, MMIO, code pages). XCHG, XADD,
+ * LOCK: read-modify-write of guest memory with the host's atomic instructions, or with the world
+ * stopped where they cannot do it (split over pages or cache lines, device registers). XCHG, XADD,
  * CMPXCHG and its wider sisters.
  */
 #include "config.h"
@@ -34,8 +34,41 @@ DEFINE_CAS(16)
 DEFINE_CAS(32)
 DEFINE_CAS(64)
 
+#if defined(__x86_64__)
+/* Not aligned, but within a cache line: C has no such thing. */
+#define CAS_UNALIGNED(suffix, type)                               \
+    __asm__ volatile("lock cmpxchg" suffix " %2, %0"              \
+                     : "+m"(*(char(*)[sizeof(type)])p), "+a"(old) \
+                     : "r"((type)desired)                         \
+                     : "cc", "memory")
+static bool cas_unaligned(void *p, unsigned width, uint64_t *expected, uint64_t desired)
+{
+    uint64_t old = *expected & x86_width_mask(width);
+    uint64_t before = old;
+    switch (width) {
+    case 2:
+        CAS_UNALIGNED("w", uint16_t);
+        break;
+    case 4:
+        CAS_UNALIGNED("l", uint32_t);
+        break;
+    default:
+        CAS_UNALIGNED("q", uint64_t);
+        break;
+    }
+    *expected = old & x86_width_mask(width);
+    return *expected == before;
+}
+#endif
+
+/* As x86_host_rmw() promises. */
 static bool host_cas(void *p, unsigned width, uint64_t *expected, uint64_t desired)
 {
+#if defined(__x86_64__)
+    if (G_UNLIKELY((uintptr_t)p & (width - 1))) {
+        return cas_unaligned(p, width, expected, desired);
+    }
+#endif
     switch (width) {
     case 1:
         return cas8(p, expected, desired);
@@ -51,10 +84,12 @@ static bool host_cas(void *p, unsigned width, uint64_t *expected, uint64_t desir
 uint64_t x86_locked_at(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned width, X86Modify *fn,
                        uint64_t arg)
 {
-    void *p = x86_host_rmw(c, in, lin, width);
+    uint64_t written;
+    void *p = x86_host_rmw(c, in, lin, width, &written);
     if (G_LIKELY(p)) {
         uint64_t old = x86_peek(p, width);
         while (!host_cas(p, width, &old, fn(old, arg, width))) {}
+        x86_rmw_done(c, written, width);
         return old;
     }
     x86_lock_world(c);
@@ -68,9 +103,11 @@ uint64_t x86_locked_at(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned widt
 uint64_t x86_locked_cas(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned width,
                         uint64_t expected, uint64_t desired)
 {
-    void *p = x86_host_rmw(c, in, lin, width);
+    uint64_t written;
+    void *p = x86_host_rmw(c, in, lin, width, &written);
     if (G_LIKELY(p)) {
         host_cas(p, width, &expected, desired);
+        x86_rmw_done(c, written, width);
         return expected;
     }
     x86_lock_world(c);
@@ -196,13 +233,15 @@ void op_cmpxchg16b(X86Cpu *c, const X86Insn *in)
     Pair desired = { c->gpr[PTA_X86_RBX], c->gpr[PTA_X86_RCX] };
     Pair old;
 #if defined(__x86_64__)
-    void *p = x86_host_rmw(c, in, lin, 16);
+    uint64_t written;
+    void *p = x86_host_rmw(c, in, lin, 16, &written);
 #else
     void *p = NULL; /* the world lock alone */
 #endif
     if (p) {
 #if defined(__x86_64__)
         old = cas128(p, expected, desired);
+        x86_rmw_done(c, written, 16);
 #endif
     } else {
         x86_lock_world(c);

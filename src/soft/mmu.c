@@ -184,6 +184,25 @@ void x86_tlb_protect(X86Cpu *c, uint64_t gpa)
     }
 }
 
+/* The VP may be changing its entries: see protect_others() in block.c for why that does no harm. */
+__attribute__((no_sanitize("thread"))) bool x86_tlb_may_write(const X86Cpu *vp, uint64_t gpa)
+{
+    const X86Slot *s = x86_slot(vp->machine, gpa);
+    if (!s) {
+        return false;
+    }
+    uint64_t host = (uint64_t)(uintptr_t)(s->host + ((gpa & ~PAGE_OFFSET) - s->gpa));
+    for (unsigned t = 0; t <= X86_TLB_USER; t++) {
+        const volatile X86TlbEntry *e = vp->tlbs[t].write;
+        for (unsigned i = 0; i < X86_TLB_SIZE; i++) {
+            if (e[i].page + e[i].addend == host) { /* X86_TLB_NONE makes it odd */
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* RFLAGS.AC went from 1 to 0 under SMAP: what it opened must close. */
 void x86_tlb_close_smap(X86Cpu *c)
 {
@@ -530,6 +549,29 @@ static void bit_set(uint64_t *words, unsigned n)
     words[n / 64] |= UINT64_C(1) << (n % 64);
 }
 
+/*
+ * A write entry, unless the page has code. With several VPs the mark for others comes first, then the
+ * entry, then the look: who decodes from the page marks it first and then looks for entries, so at
+ * least one of the two sees the other.
+ */
+static void tlb_fill_write(X86Cpu *c, X86TlbEntry *e, const X86TlbEntry *entry, uint64_t gpa)
+{
+    const X86Slot *s = x86_slot(c->machine, gpa);
+    size_t page = x86_slot_page(s, gpa);
+    if (s->writers) {
+        *e = *entry;
+        if (!(__atomic_load_n(&s->writers[page], __ATOMIC_RELAXED) & x86_vp_bit(c))) {
+            __atomic_fetch_or(&s->writers[page], x86_vp_bit(c), __ATOMIC_SEQ_CST);
+        }
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&s->code[page], __ATOMIC_SEQ_CST) != 0) {
+            e->page = X86_TLB_NONE;
+        }
+    } else if (__atomic_load_n(&s->code[page], __ATOMIC_RELAXED) == 0) {
+        *e = *entry;
+    }
+}
+
 /* What may be done to this page without looking becomes TLB entries. */
 static void tlb_fill(X86Cpu *c, const Translation *tr, X86Access access, Privilege priv)
 {
@@ -548,9 +590,8 @@ static void tlb_fill(X86Cpu *c, const Translation *tr, X86Access access, Privile
         if (allowed(c, tr->gpa, X86_READ, priv)) {
             c->tlbs[t].read[set] = entry;
         }
-        if ((tr->gpa & TR_DIRTY) && !(tr->gpa & TR_ROM) && allowed(c, tr->gpa, X86_WRITE, priv) &&
-            !x86_page_has_code(c->machine, tr->gpa & ~PAGE_OFFSET)) {
-            c->tlbs[t].write[set] = entry;
+        if ((tr->gpa & TR_DIRTY) && !(tr->gpa & TR_ROM) && allowed(c, tr->gpa, X86_WRITE, priv)) {
+            tlb_fill_write(c, &c->tlbs[t].write[set], &entry, tr->gpa & ~PAGE_OFFSET);
         }
         if (priv == PRIV_SUPER && (tr->gpa & TR_USER) && (c->cr4 & X86_CR4_SMAP)) {
             bit_set(m->smap, set);
@@ -725,6 +766,8 @@ static void store_pieces(X86Cpu *c, const Piece *piece, unsigned n, const uint8_
     for (unsigned i = 0; i < n; i++) {
         if (piece[i].host && !piece[i].rom) {
             copy_whole(piece[i].host, buf, piece[i].size);
+            /* Who marks the page and then decodes sees the bytes, or we see the mark. */
+            x86_serialize(c);
             if (x86_page_has_code(c->machine, piece[i].gpa & ~PAGE_OFFSET)) {
                 x86_code_written(c, piece[i].gpa, piece[i].size);
             }
@@ -824,32 +867,37 @@ void x86_sys_store(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, ui
     }
 }
 
-void *x86_host_rmw(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size)
+/* Host instructions can do it in one: naturally aligned, or, on x86, within a cache line. */
+static bool atomic_on_host(uint64_t lin, unsigned size)
+{
+#if defined(__x86_64__)
+    return (lin & (size - 1)) == 0 || (size <= 8 && (lin & 63) + size <= 64);
+#else
+    return (lin & (size - 1)) == 0;
+#endif
+}
+
+void *x86_host_rmw(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, uint64_t *written)
 {
     void *p = x86_tlb_lookup(c->tlb->write, lin, size);
+    *written = X86_RMW_PLAIN;
     if (p) {
-        return (lin & (size - 1)) == 0 ? p : NULL;
+        return atomic_on_host(lin, size) ? p : NULL;
     }
     Piece piece[2];
     unsigned n = resolve(c, in, lin, size, X86_WRITE, privilege(c), piece);
-    if (n != 1 || !piece[0].host || piece[0].rom || (lin & (size - 1)) != 0 ||
-        x86_page_has_code(c->machine, piece[0].gpa & ~PAGE_OFFSET)) {
+    if (n != 1 || !piece[0].host || piece[0].rom || !atomic_on_host(lin, size)) {
         return NULL;
     }
+    *written = piece[0].gpa;
     return piece[0].host;
 }
 
-void x86_lock_world(X86Cpu *c)
+void x86_rmw_done_slow(X86Cpu *c, uint64_t written, unsigned size)
 {
-    g_rec_mutex_lock(&c->machine->world);
-    c->world_depth++;
-}
-
-void x86_unlock_world(X86Cpu *c)
-{
-    g_assert(c->world_depth > 0);
-    c->world_depth--;
-    g_rec_mutex_unlock(&c->machine->world);
+    if (x86_page_has_code(c->machine, written & ~PAGE_OFFSET)) {
+        x86_code_written(c, written, size);
+    }
 }
 
 void *x86_host_span(X86Cpu *c, uint64_t lin, uint64_t len, X86Access access, uint64_t *n)

@@ -210,22 +210,17 @@ static bool deliver_irq(X86Cpu *c)
 
 /* ---- sleep ---- */
 
-/* A halted VP waits for attention or for its timer. */
-static void sleep_halted(X86Cpu *c)
+/* Outside, until there is attention of these kinds or the clock is at `expiry`. */
+static void sleep_until(X86Cpu *c, uint64_t now, uint64_t expiry, uint32_t wakes)
 {
-    uint64_t now = x86_clock_ns(c->machine);
-    uint64_t expiry = x86_lapic_next_expiry(c);
-    uint64_t left = expiry > now ? expiry - now : 0;
-    if (left <= SPIN_NS) {
-        return;
-    }
+    uint64_t left = expiry - now;
     /* The clock may run at another rate than the host's by no more than NTP slews it: whoever wakes
      * too early comes back here. */
     bool forever = expiry == UINT64_MAX || left > UINT64_C(1000000000) * 3600;
     int64_t until = g_get_monotonic_time() + (forever ? 0 : (int64_t)((left + 999) / 1000));
-    x86_blocks_inside(c, false);
+    x86_leave(c);
     g_mutex_lock(&c->wait_lock);
-    while (!(attention(c) & WAKES)) {
+    while (!(attention(c) & wakes)) {
         if (forever) {
             g_cond_wait(&c->wait_cond, &c->wait_lock);
         } else if (!g_cond_wait_until(&c->wait_cond, &c->wait_lock, until)) {
@@ -233,17 +228,69 @@ static void sleep_halted(X86Cpu *c)
         }
     }
     g_mutex_unlock(&c->wait_lock);
-    x86_blocks_inside(c, true);
+    x86_enter(c);
 }
 
+/* A halted VP waits for attention or for its timer. */
+static void sleep_halted(X86Cpu *c)
+{
+    uint64_t now = x86_clock_ns(c->machine);
+    uint64_t expiry = x86_lapic_next_expiry(c);
+    if (expiry > now && expiry - now > SPIN_NS) {
+        sleep_until(c, now, expiry, WAKES);
+    }
+}
+
+/* ---- spin loops ---- */
+
 /*
- * A spin loop: what it waits for is done by another VP, which may have no core while this one spins.
+ * What a spin loop waits for is done by another VP, which may have no core while this one spins. So a
+ * loop that has gone round for some 20 microseconds sleeps: longer and longer, for at most about half
+ * as long as it has already waited. (Yielding the core instead would give it to whoever else is on
+ * the host for a whole time slice.) An interrupt ends the sleep, as does the timer.
  */
+#define PAUSES       400 /* before the first sleep, */
+#define PAUSES_AGAIN 16  /* and between two */
+#define PAUSE_GAP    128 /* so many instructions without PAUSE: it was not one loop */
+#define PAUSE_US     10  /* the first sleep */
+#define PAUSE_US_MAX 1000
+
+static uint64_t insns_now(const X86Cpu *c)
+{
+    return c->insns + (uint64_t)(int64_t)(c->budget_start - c->budget);
+}
+
+static void sleep_paused(X86Cpu *c)
+{
+    uint64_t now = x86_clock_ns(c->machine);
+    uint64_t expiry = x86_lapic_next_expiry(c);
+    uint64_t end = now + c->pause_us * UINT64_C(1000);
+    c->pause_us = MIN(c->pause_us * 3 / 2, PAUSE_US_MAX);
+    if (expiry <= now || attention(c) != 0) {
+        return;
+    }
+    c->stats[X86_STAT_SPIN]++;
+    sleep_until(c, now, MIN(end, expiry), UINT32_MAX);
+    /* The budget's time is over; what went by in it says nothing about how fast the VP is. */
+    c->look_budget = c->budget;
+    x86_attend(c, X86_ATT_TIMER);
+}
+
 void op_pause(X86Cpu *c, const X86Insn *in)
 {
     (void)in;
-    if (c->machine->n_vps > 1 && ++c->pauses % 32 == 0) {
-        g_thread_yield();
+    if (c->machine->n_vps == 1) {
+        return;
+    }
+    uint64_t at = insns_now(c);
+    if (at - c->pause_at > PAUSE_GAP) {
+        c->pauses = 0;
+        c->pause_us = PAUSE_US;
+    }
+    c->pause_at = at;
+    if (++c->pauses >= PAUSES) {
+        c->pauses = PAUSES - PAUSES_AGAIN;
+        sleep_paused(c);
     }
 }
 
@@ -263,6 +310,7 @@ bool x86_service(X86Cpu *c)
         }
         if (take(c, X86_ATT_FLUSH)) {
             x86_blocks_attend(c);
+            x86_world_attend(c);
         }
         if (c->budget <= 0 || take(c, X86_ATT_TIMER) || c->events.activity == PTA_X86_HALTED) {
             look_at_clock(c);

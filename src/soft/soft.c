@@ -135,10 +135,19 @@ static bool soft_map(PtaBackend *be, uint64_t gpa, uint64_t size, void *host, un
                               .size = size,
                               .host = host,
                               .flags = flags,
-                              .code_pages = g_malloc0(size >> PTA_PAGE_SHIFT) };
+                              .code = g_new0(uint64_t, size >> PTA_PAGE_SHIFT) };
+    if (m->n_vps > 1) {
+        m->slots[at].writers = g_new0(uint64_t, size >> PTA_PAGE_SHIFT);
+    }
     m->n_slots++;
     forget_translations(m);
     return true;
+}
+
+static void free_slot(X86Slot *s)
+{
+    g_free(s->code);
+    g_free(s->writers);
 }
 
 static bool soft_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **error)
@@ -147,7 +156,7 @@ static bool soft_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **err
     for (unsigned i = 0; i < m->n_slots; i++) {
         if (m->slots[i].gpa == gpa && m->slots[i].size == size) {
             forget_translations(m);
-            g_free(m->slots[i].code_pages);
+            free_slot(&m->slots[i]);
             m->n_slots--;
             memmove(&m->slots[i], &m->slots[i + 1], (m->n_slots - i) * sizeof(X86Slot));
             return true;
@@ -280,6 +289,9 @@ static const char *const stat_names[] = {
     [X86_STAT_SMC] = "code-writes",
     [X86_STAT_MSR] = "msrs",
     [X86_STAT_CPUID] = "cpuids",
+    [X86_STAT_SPIN] = "spin-sleeps",
+    [X86_STAT_WAIT] = "code-waits",
+    [X86_STAT_WORLD] = "world-stops",
     [X86_N_STATS] = NULL,
 };
 
@@ -344,7 +356,9 @@ static PtaBackend *soft_create(const PtaBackendParams *params, GError **error)
     m->platform = params->platform;
     m->cpuid = params->cpuid;
     m->n_vps = params->n_vps;
-    g_rec_mutex_init(&m->world);
+    g_mutex_init(&m->world);
+    g_mutex_init(&m->sync_lock);
+    g_cond_init(&m->sync_cond);
     return &m->be;
 }
 
@@ -352,9 +366,11 @@ static void soft_destroy(PtaBackend *be)
 {
     X86Machine *m = machine_of(be);
     for (unsigned i = 0; i < m->n_slots; i++) {
-        g_free(m->slots[i].code_pages);
+        free_slot(&m->slots[i]);
     }
-    g_rec_mutex_clear(&m->world);
+    g_mutex_clear(&m->world);
+    g_mutex_clear(&m->sync_lock);
+    g_cond_clear(&m->sync_cond);
     g_free(m);
 }
 

@@ -1,6 +1,6 @@
 /*
  * What the VPs of one soft partition share: the memory slots, the page flags for decoded code, the
- * clock, the world lock.
+ * clock, what they need to wait for one another.
  */
 #ifndef PTA_SOFT_SOFT_H
 #define PTA_SOFT_SOFT_H
@@ -11,8 +11,10 @@
 typedef struct X86Slot {
     uint64_t gpa, size;
     uint8_t *host;
-    unsigned flags;      /* PTA_MAP_* */
-    uint8_t *code_pages; /* per page: ATOMIC, non-zero if any VP decoded code from it */
+    unsigned flags; /* PTA_MAP_* */
+    /* Per page, one bit for each VP; ATOMIC. Block.c says how they are used. */
+    uint64_t *code;    /* it has decoded code from there */
+    uint64_t *writers; /* it may have a write entry in its TLB; NULL if there is one VP only */
 } X86Slot;
 
 #define X86_MAX_SLOTS 64
@@ -25,7 +27,11 @@ struct X86Machine {
     X86Cpu *vps[PTA_MAX_VPS];
     X86Slot slots[X86_MAX_SLOTS]; /* sorted by gpa; changes only while no VP runs */
     unsigned n_slots;
-    GRecMutex world;      /* x86_lock_world: LOCK on what host atomics cannot do */
+    GMutex world;         /* world.c: held by `stopper` */
+    X86Cpu *stopper;      /* ATOMIC: has stopped all others, or is about to */
+    GMutex sync_lock;     /* world.c: VPs that wait for one another */
+    GCond sync_cond;      /* LOCKED(sync_lock) */
+    unsigned n_waiting;   /* ATOMIC */
     uint64_t clock;       /* ATOMIC; soft.c: x86_clock_ns() reads it */
     uint32_t lowest_turn; /* ATOMIC; ipi.c: whose turn among equals */
 };
@@ -38,6 +44,16 @@ struct X86Machine {
 
 /* The slot that holds gpa, or NULL. */
 const X86Slot *x86_slot(const X86Machine *m, uint64_t gpa);
+
+static inline size_t x86_slot_page(const X86Slot *s, uint64_t gpa)
+{
+    return (gpa - s->gpa) >> PTA_PAGE_SHIFT;
+}
+
+static inline uint64_t x86_vp_bit(const X86Cpu *c)
+{
+    return UINT64_C(1) << c->index;
+}
 
 /* Nanoseconds of the partition's clock; any thread. */
 uint64_t x86_clock_ns(const X86Machine *m);

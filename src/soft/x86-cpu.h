@@ -4,8 +4,8 @@
  *
  * Files: decode.c (Zydis -> X86Insn), block.c (cache of decoded blocks), engine.c (dispatch),
  * int-*.c (integer handlers), mmu.c (walk, TLB), seg.c, exception.c, system.c (privileged and
- * control transfer), fpu-*.c, sse-*.c, lapic.c, service.c (interrupts, time, HLT), soft.c (the
- * back end's ops table).
+ * control transfer), fpu-*.c, sse-*.c, lapic.c, service.c (interrupts, time, HLT), world.c (what VPs
+ * must know of one another), soft.c (the back end's ops table).
  *
  * Thread: all of X86Cpu belongs to its VP's thread while that runs, except the ATOMIC fields.
  *
@@ -398,9 +398,12 @@ struct X86Cpu {
     uint64_t look_ns;    /* service.c: when the clock was last looked at, */
     int32_t look_budget; /* with which budget since, */
     uint32_t look_rate;  /* and how many instructions go by between two looks */
-    uint32_t pauses;     /* PAUSE instructions executed */
+    uint32_t pauses;     /* service.c: PAUSE instructions of this spin loop, */
+    uint32_t pause_us;   /* how long it sleeps next, */
+    uint64_t pause_at;   /* and when (in instructions) the last one was */
     bool slack_set;      /* the thread's timer slack is small */
-    uint64_t stats[16];  /* X86_STAT_* */
+    uint32_t inside;     /* ATOMIC: executes guest code now: x86_enter() */
+    uint64_t stats[18];  /* X86_STAT_* */
 };
 
 enum {
@@ -418,6 +421,9 @@ enum {
     X86_STAT_SMC,
     X86_STAT_MSR,
     X86_STAT_CPUID,
+    X86_STAT_SPIN,  /* sleeps in spin loops */
+    X86_STAT_WAIT,  /* waits for another VP to give up write access to a page of code */
+    X86_STAT_WORLD, /* how often all other VPs were stopped for one instruction */
     X86_N_STATS,
 };
 
@@ -591,14 +597,21 @@ uint64_t x86_sys_load(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size)
 void x86_sys_store(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, uint64_t value);
 
 /*
- * A host pointer through which `size` naturally aligned bytes may be read and written atomically
- * with host instructions (LOCK), or NULL: MMIO, a split access, a code page. Then the caller takes
+ * A host pointer through which `size` bytes may be read and written atomically with host
+ * instructions (LOCK), or NULL: device registers, or a split access. Then the caller takes
  * x86_lock_world(), uses x86_load/x86_store, and x86_unlock_world(); the load must come after an
- * x86_probe() for writing. x86_unlock_world() is also called by x86_raise() if need be.
+ * x86_probe() for writing. After the access through the pointer the caller hands *written to
+ * x86_rmw_done(). The pointer is aligned, but for what host_cas() in int-atomic.c can do.
  */
-void *x86_host_rmw(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size);
-void x86_lock_world(X86Cpu *c);
-void x86_unlock_world(X86Cpu *c);
+void *x86_host_rmw(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, uint64_t *written);
+#define X86_RMW_PLAIN UINT64_MAX /* *written: nothing more is to be done */
+void x86_rmw_done_slow(X86Cpu *c, uint64_t written, unsigned size);
+static inline void x86_rmw_done(X86Cpu *c, uint64_t written, unsigned size)
+{
+    if (G_UNLIKELY(written != X86_RMW_PLAIN)) {
+        x86_rmw_done_slow(c, written, size);
+    }
+}
 
 /*
  * String instructions: host pointer and number of bytes, at most `len`, from lin to the end of its
@@ -617,6 +630,9 @@ void x86_tlb_flush(X86Cpu *c, bool global_too);
 void x86_tlb_flush_page(X86Cpu *c, uint64_t lin);
 /* Drops the write entries of one guest-physical page in this VP: code was decoded from it. */
 void x86_tlb_protect(X86Cpu *c, uint64_t gpa);
+/* Whether the VP, which may be running, has a write entry for the page. The caller has marked the
+ * page as code before: what the VP fills later, it drops itself. Any VP's thread. */
+bool x86_tlb_may_write(const X86Cpu *vp, uint64_t gpa);
 /* Translates for an instruction fetch at the current privilege and fills the fetch TLB. `*host` is
  * the first byte of the page, NULL where no RAM is. False and *fault (#PF, #GP). */
 bool x86_fetch_page(X86Cpu *c, uint64_t lin, uint64_t *gpa, const uint8_t **host, X86Fault *fault);
@@ -649,13 +665,38 @@ void x86_blocks_flush(X86Cpu *c);
 /* Made with the VP, freed with it; c->machine and c->index are set. */
 void x86_blocks_new(X86Cpu *c);
 void x86_blocks_free(X86Cpu *c);
-/* False while a halted VP sleeps: others need not wait for it then. After true, X86_ATT_FLUSH is
- * looked at before anything touches guest memory. */
-void x86_blocks_inside(X86Cpu *c, bool inside);
 /* X86_ATT_FLUSH: does what other VPs and host threads asked for. Called by x86_service(). */
 void x86_blocks_attend(X86Cpu *c);
+/* The part of it that may not wait for the end of a block: gives up write access to pages that others
+ * decode from. */
+void x86_blocks_protect(X86Cpu *c);
 /* For host_wrote(): any thread. Asks all VPs to drop what they decoded from there. */
 void x86_code_host_wrote(X86Machine *m, uint64_t gpa, uint64_t len);
+
+/* ---- several VPs (world.c) ---- */
+
+/*
+ * Between x86_enter() and x86_leave() a VP may touch guest memory and others have to wait for it;
+ * x86_run() is inside but while it sleeps. Entering waits while another VP has the world, and does
+ * x86_blocks_protect(). VP thread.
+ */
+void x86_enter(X86Cpu *c);
+void x86_leave(X86Cpu *c);
+/* Stops every other VP at the end of its block: for the read-modify-writes that the host cannot do
+ * in one. Nests; x86_raise() unlocks. With one VP it costs nothing. */
+void x86_lock_world(X86Cpu *c);
+void x86_unlock_world(X86Cpu *c);
+/* X86_ATT_FLUSH: stands still while another VP has the world. */
+void x86_world_attend(X86Cpu *c);
+/* Waits, outside, until `vp` has done what it was asked up to request number `asked`, or is outside
+ * and does it before it comes back. Then x86_blocks_protect() has been called. */
+void x86_wait_request(X86Cpu *c, X86Cpu *vp, uint64_t asked);
+/* Somebody may wait for what this VP has just done. */
+void x86_tell_waiters(X86Machine *m);
+
+/* A serialising instruction or port I/O: all stores are visible before anything later is read
+ * (SDM vol. 3, 8.2.5, 8.3). */
+void x86_serialize(const X86Cpu *c);
 
 /* ---- engine ---- */
 

@@ -46,12 +46,12 @@ static int setup(void **state)
                                      .size = RAM,
                                      .host = f->ram,
                                      .flags = PTA_MAP_READ | PTA_MAP_WRITE,
-                                     .code_pages = g_malloc0(RAM / PTA_PAGE_SIZE) };
+                                     .code = g_new0(uint64_t, RAM / PTA_PAGE_SIZE) };
     f->machine.slots[1] = (X86Slot){ .gpa = ROM,
                                      .size = PTA_PAGE_SIZE,
                                      .host = f->rom,
                                      .flags = PTA_MAP_READ,
-                                     .code_pages = g_malloc0(1) };
+                                     .code = g_new0(uint64_t, 1) };
     X86Cpu *c = &f->cpu;
     c->machine = &f->machine;
     c->cpuid = &f->cpuid;
@@ -69,8 +69,8 @@ static int teardown(void **state)
 {
     Fixture *f = *state;
     x86_mmu_free(&f->cpu);
-    g_free(f->machine.slots[0].code_pages);
-    g_free(f->machine.slots[1].code_pages);
+    g_free(f->machine.slots[0].code);
+    g_free(f->machine.slots[1].code);
     g_free(f->ram);
     g_free(f->rom);
     g_aligned_free(f);
