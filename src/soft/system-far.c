@@ -450,6 +450,7 @@ void op_iret(X86Cpu *c, const X86Insn *in)
     if (G_UNLIKELY(c->events.nmi_pending)) {
         x86_attend(c, X86_ATT_NMI); /* it may be delivered now */
     }
+    x86_serialize(c);
     if (c->mode & X86_MODE_PROT) {
         iret_protected(c, in);
     } else {

@@ -33,6 +33,7 @@ static uint32_t port_in(X86Cpu *c, uint16_t port, unsigned size)
 {
     const PtaPlatform *p = c->machine->platform;
     c->stats[X86_STAT_PIO]++;
+    x86_serialize(c);
     x86_debug_io(c, port, size);
     return p->pio_read(p->opaque, port, size);
 }
@@ -41,6 +42,7 @@ static void port_out(X86Cpu *c, uint16_t port, unsigned size, uint32_t value)
 {
     const PtaPlatform *p = c->machine->platform;
     c->stats[X86_STAT_PIO]++;
+    x86_serialize(c);
     x86_debug_io(c, port, size);
     p->pio_write(p->opaque, port, size, value);
 }

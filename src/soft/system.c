@@ -76,6 +76,7 @@ void op_lgdt(X86Cpu *c, const X86Insn *in)
 {
     uint16_t limit;
     uint64_t base = load_table(c, in, &limit);
+    x86_serialize(c);
     c->gdtr.base = base;
     c->gdtr.limit = limit;
 }
@@ -84,6 +85,7 @@ void op_lidt(X86Cpu *c, const X86Insn *in)
 {
     uint16_t limit;
     uint64_t base = load_table(c, in, &limit);
+    x86_serialize(c);
     c->idtr.base = base;
     c->idtr.limit = limit;
 }
@@ -136,6 +138,7 @@ static X86Seg load_system_segment(X86Cpu *c, const X86Insn *in, uint16_t selecto
 void op_lldt(X86Cpu *c, const X86Insn *in)
 {
     uint16_t selector = word_operand(c, in);
+    x86_serialize(c);
     if (x86_null_selector(selector)) {
         c->ldtr = (X86Seg){ .selector = selector, .attrs = PTA_X86_SEG_UNUSABLE };
         return;
@@ -155,6 +158,7 @@ void op_ltr(X86Cpu *c, const X86Insn *in)
     x86_desc_set_busy(c, in, &d, true);
     tr.attrs |= 2;
     c->tr = tr;
+    x86_serialize(c);
 }
 
 /* ---- control registers ---- */
@@ -165,6 +169,7 @@ void op_mov_cr(X86Cpu *c, const X86Insn *in)
     if (in->opcode & 2) {
         uint64_t value = x86_reg(c, in->rm, width);
         bool ok = true;
+        x86_serialize(c);
         switch (in->reg) {
         case 0:
             ok = x86_set_cr0(c, value);
@@ -230,6 +235,7 @@ void op_smsw(X86Cpu *c, const X86Insn *in)
 void op_lmsw(X86Cpu *c, const X86Insn *in)
 {
     uint64_t low = X86_CR0_PE | X86_CR0_MP | X86_CR0_EM | X86_CR0_TS;
+    x86_serialize(c);
     uint64_t value = (c->cr0 & ~(low & ~X86_CR0_PE)) | (word_operand(c, in) & low);
     if (!x86_set_cr0(c, value)) {
         x86_raise_gp(c, in, 0);
@@ -265,6 +271,7 @@ void op_mov_dr(X86Cpu *c, const X86Insn *in)
     }
     unsigned width = x86_in_64bit(c) ? 8 : 4;
     if (in->opcode & 2) {
+        x86_serialize(c);
         write_dr(c, in, n, x86_reg(c, in->rm, width));
     } else {
         x86_set_reg(c, in->rm, width, n < 4 ? c->dr[n] : n == 6 ? c->dr6 : c->dr7);
@@ -279,6 +286,7 @@ void op_invlpg(X86Cpu *c, const X86Insn *in)
     if (!x86_in_long_mode(c)) {
         lin = (uint32_t)lin;
     }
+    x86_serialize(c);
     x86_tlb_flush_page(c, lin);
 }
 
@@ -304,6 +312,7 @@ void op_cpuid(X86Cpu *c, const X86Insn *in)
 {
     uint32_t out[4];
     c->stats[X86_STAT_CPUID]++;
+    x86_serialize(c);
     pta_cpuid_query(c->cpuid, c->index, c->cr4, c->xcr0, (uint32_t)c->gpr[PTA_X86_RAX],
                     (uint32_t)c->gpr[PTA_X86_RCX], out);
     if ((uint32_t)c->gpr[PTA_X86_RAX] == 1 && !(c->msr.apic_base & 0x800)) {
@@ -355,6 +364,7 @@ void op_wrmsr(X86Cpu *c, const X86Insn *in)
 {
     uint64_t value = (uint32_t)c->gpr[PTA_X86_RAX] | c->gpr[PTA_X86_RDX] << 32;
     c->stats[X86_STAT_MSR]++;
+    x86_serialize(c);
     if (!x86_wrmsr(c, (uint32_t)c->gpr[PTA_X86_RCX], value)) {
         x86_raise_gp(c, in, 0);
     }
