@@ -64,8 +64,9 @@ static void deliver(X86Lapic *l, const Message *m)
         x86_notify(c, X86_ATT_NMI);
         break;
     case X86_DELIVER_INIT:
-        /* A start-up message before it has found the VP running, or starts what INIT then resets. */
-        __atomic_fetch_and(&c->attention, ~(uint32_t)X86_ATT_SIPI, __ATOMIC_SEQ_CST);
+        /* What came before it has found the VP running, or was for what INIT resets. */
+        __atomic_fetch_and(&c->attention, ~(uint32_t)(X86_ATT_SIPI | X86_ATT_NMI),
+                           __ATOMIC_SEQ_CST);
         x86_notify(c, X86_ATT_INIT);
         break;
     case X86_DELIVER_STARTUP:

@@ -210,8 +210,8 @@ static bool deliver_irq(X86Cpu *c)
 
 /* ---- sleep ---- */
 
-/* Outside, until there is attention of these kinds or the clock is at `expiry`. */
-static void sleep_until(X86Cpu *c, uint64_t now, uint64_t expiry, uint32_t wakes)
+/* Outside, until there is attention or the clock is at `expiry`. */
+static void sleep_until(X86Cpu *c, uint64_t now, uint64_t expiry)
 {
     uint64_t left = expiry - now;
     /* The clock may run at another rate than the host's by no more than NTP slews it: whoever wakes
@@ -220,7 +220,7 @@ static void sleep_until(X86Cpu *c, uint64_t now, uint64_t expiry, uint32_t wakes
     int64_t until = g_get_monotonic_time() + (forever ? 0 : (int64_t)((left + 999) / 1000));
     x86_leave(c);
     g_mutex_lock(&c->wait_lock);
-    while (!(attention(c) & wakes)) {
+    while (!(attention(c) & WAKES)) {
         if (forever) {
             g_cond_wait(&c->wait_cond, &c->wait_lock);
         } else if (!g_cond_wait_until(&c->wait_cond, &c->wait_lock, until)) {
@@ -237,7 +237,7 @@ static void sleep_halted(X86Cpu *c)
     uint64_t now = x86_clock_ns(c->machine);
     uint64_t expiry = x86_lapic_next_expiry(c);
     if (expiry > now && expiry - now > SPIN_NS) {
-        sleep_until(c, now, expiry, WAKES);
+        sleep_until(c, now, expiry);
     }
 }
 
@@ -253,11 +253,25 @@ static void sleep_halted(X86Cpu *c)
 #define PAUSES_AGAIN 16  /* and between two */
 #define PAUSE_GAP    128 /* so many instructions without PAUSE: it was not one loop */
 #define PAUSE_US     10  /* the first sleep */
-#define PAUSE_US_MAX 1000
+#define PAUSE_US_MAX 250 /* times the number of VPs, */
+#define PAUSE_US_TOP 8000
 
 static uint64_t insns_now(const X86Cpu *c)
 {
     return c->insns + (uint64_t)(int64_t)(c->budget_start - c->budget);
+}
+
+/* STI announces an interrupt whether there is one or not. */
+static bool irq_waits(X86Cpu *c)
+{
+    if (!take(c, X86_ATT_IRQ)) {
+        return false;
+    }
+    if (!x86_lapic_extint_pending(c) && x86_lapic_pending(c) < 0) {
+        return false;
+    }
+    x86_attend(c, X86_ATT_IRQ);
+    return true;
 }
 
 static void sleep_paused(X86Cpu *c)
@@ -265,12 +279,12 @@ static void sleep_paused(X86Cpu *c)
     uint64_t now = x86_clock_ns(c->machine);
     uint64_t expiry = x86_lapic_next_expiry(c);
     uint64_t end = now + c->pause_us * UINT64_C(1000);
-    c->pause_us = MIN(c->pause_us * 3 / 2, PAUSE_US_MAX);
-    if (expiry <= now || attention(c) != 0) {
+    c->pause_us = MIN(c->pause_us * 3 / 2, MIN(PAUSE_US_MAX * c->machine->n_vps, PAUSE_US_TOP));
+    if (expiry <= now || irq_waits(c) || (attention(c) & WAKES)) {
         return;
     }
     c->stats[X86_STAT_SPIN]++;
-    sleep_until(c, now, MIN(end, expiry), UINT32_MAX);
+    sleep_until(c, now, MIN(end, expiry));
     /* The budget's time is over; what went by in it says nothing about how fast the VP is. */
     c->look_budget = c->budget;
     x86_attend(c, X86_ATT_TIMER);
