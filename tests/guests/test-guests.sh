@@ -12,9 +12,9 @@ CC=${CC:-cc}
 # shellcheck source=tests/lib/tap.sh
 . "$srcdir/tests/lib/tap.sh"
 
-guests64="traps paging syscall debug smc strings lapic"
+guests64="traps paging syscall debug smc strings lapic smp"
 guests32="segments tasks vm86 modes"
-limit=120 # generous: a build with sanitizers on a busy machine
+limit=300 # generous: a build with sanitizers on a busy machine
 
 flags="-std=gnu11 -O1 -g0 -Wall -Wextra -ffreestanding -fno-stack-protector -fno-builtin
     -fno-asynchronous-unwind-tables -mno-mmx -mno-sse -fcf-protection=none -nostdlib -static -no-pie
@@ -24,7 +24,7 @@ flags="-std=gnu11 -O1 -g0 -Wall -Wextra -ffreestanding -fno-stack-protector -fno
 build64() {
     # shellcheck disable=SC2086
     $CC -m64 -fpie -mno-red-zone $flags "$guests/start64.S" "$guests/runtime.c" \
-        "$guests/runtime64.c" "$guests/$1.c" -o "$work/$1.elf64" >"$work/log" 2>&1 &&
+        "$guests/runtime64.c" "$guests/$1"*.c -o "$work/$1.elf64" >"$work/log" 2>&1 &&
         objcopy -O elf32-i386 "$work/$1.elf64" "$work/$1.elf" >>"$work/log" 2>&1
 }
 build32() {
@@ -51,11 +51,12 @@ for option in -m64 -m32; do
 done
 command -v objcopy >/dev/null || tap_skip_all "no objcopy (Debian: binutils)"
 
-# run NAME MODEL: every line of the guest's TAP becomes one of ours.
+# run NAME MODEL [VPS]: every line of the guest's TAP becomes one of ours.
 run() {
+    vps=${3:-1} what="$2 $1${3:+ with $3 VPs}"
     cat >"$work/$1.json" <<JSON
 { "name": "$1",
-  "partition": { "backend": "soft", "cpu-model": "$2", "hypervisor": "none" },
+  "partition": { "vps": $vps, "backend": "soft", "cpu-model": "$2", "hypervisor": "none" },
   "memory": { "size": "64M" },
   "boot": { "kernel": "$1.elf" },
   "devices": [ { "id": "com1", "type": "uart16550", "chardev": { "type": "stdio" } },
@@ -70,19 +71,25 @@ JSON
         ok\ * | not\ ok\ *)
             n=$((n + 1))
             tap_n=$((tap_n + 1))
-            printf '%s\n' "$line" | sed "s/^\(.*ok\) [0-9]* - /\1 $tap_n - $2 $1: /"
+            printf '%s\n' "$line" | sed "s/^\(.*ok\) [0-9]* - /\1 $tap_n - $what: /"
             ;;
         1..*) planned=${line#1..} ;;
         *) printf '# %s\n' "$line" ;;
         esac
     done <"$work/out"
     [ "$status" -eq 1 ] && [ "${planned:-x}" = "$n" ]
-    tap_result $? "$2 $1: ends with status 1 after its $n tests (status $status)" "$work/err"
+    tap_result $? "$what: ends with status 1 after its $n tests (status $status)" "$work/err"
     planned=
 }
 
 for g in $guests64; do
     if build64 "$g"; then
+        if [ "$g" = smp ]; then
+            run "$g" x86-64-v1 2
+            run "$g" x86-64-v2 4
+            run "$g" host 64
+            continue
+        fi
         for model in x86-64-v1 host; do run "$g" $model; done
     else
         tap_result 1 "$g builds" "$work/log"
