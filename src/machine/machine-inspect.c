@@ -186,9 +186,26 @@ static void inspect_range(void *obj, PtaInspect *req)
                     (uintptr_t)pta_memory_range_host(ref->memory, ref->index));
 }
 
+static void inspect_initial_pages(void *obj, PtaInspect *req)
+{
+    const PtaInitialPages *pages = obj;
+    pta_inspect_u64(req, "gpa", PTA_INSPECT_HEX, pages->gpa);
+    pta_inspect_u64(req, "size", PTA_INSPECT_HEX, pages->size);
+    pta_inspect_str(req, "visibility", PTA_INSPECT_PLAIN,
+                    pages->visibility == PTA_PAGES_SHARED ? "shared" : "exclusive");
+}
+
 static void inspect_memory(void *obj, PtaInspect *req)
 {
     PtaVm *vm = obj;
+    size_t n;
+    const PtaInitialPages *pages = pta_partition_initial_pages(vm->partition, &n);
+    for (size_t i = 0; i < n; i++) {
+        char name[40];
+        PtaInitialPages copy = pages[i];
+        g_snprintf(name, sizeof(name), "initial-pages/%zu", i);
+        pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_initial_pages, &copy);
+    }
     pta_inspect_u64(req, "ram-size", PTA_INSPECT_SAFE, pta_memory_ram_size(vm->memory));
     for (size_t i = 0; i < pta_memory_n_ranges(vm->memory); i++) {
         char name[32];
@@ -230,6 +247,27 @@ static void inspect_devices(void *obj, PtaInspect *req)
         PtaDevice *dev = g_ptr_array_index(vm->devices, i);
         pta_inspect_child(req, dev->id, PTA_INSPECT_PLAIN, pta_device_inspect, dev);
     }
+}
+
+/* ---- state units ---- */
+
+static void inspect_unit(void *data, const char *name, PtaUnitState state,
+                         const char *const *depends)
+{
+    PtaInspect *req = data;
+    g_autofree char *state_name = g_strconcat(name, "/state", NULL);
+    g_autofree char *depends_name = g_strconcat(name, "/depends-on", NULL);
+    g_autofree char *list = g_strjoinv(", ", (char **)depends);
+    pta_inspect_str(req, state_name, PTA_INSPECT_SAFE, pta_unit_state_name(state));
+    if (*list) {
+        pta_inspect_str(req, depends_name, PTA_INSPECT_SAFE, list);
+    }
+}
+
+static void inspect_units(void *obj, PtaInspect *req)
+{
+    PtaVm *vm = obj;
+    pta_units_foreach(vm->units, inspect_unit, req);
 }
 
 /* ---- the machine ---- */
@@ -295,6 +333,9 @@ void pta_vm_inspect(void *obj, PtaInspect *req)
         pta_inspect_child(req, "synic", PTA_INSPECT_PLAIN, inspect_synic, vm);
     }
     pta_inspect_child(req, "devices", PTA_INSPECT_PLAIN, inspect_devices, vm);
+    pta_inspect_child(req, "units", PTA_INSPECT_SAFE, inspect_units, vm);
+    pta_inspect_u64(req, "requests-waiting", PTA_INSPECT_SAFE,
+                    g_queue_get_length(&vm->transitions));
     for (guint i = 0; vm->inspectables && i < vm->inspectables->len; i++) {
         const PtaVmInspectable *more = &g_array_index(vm->inspectables, PtaVmInspectable, i);
         pta_inspect_child(req, more->name, PTA_INSPECT_PLAIN, more->fn, more->obj);

@@ -6,6 +6,7 @@
  *   /memory           RAM and what backs it
  *   /synic            the Hyper-V interface, if there is one
  *   /placement/N      what stands where
+ *   /units/NAME       state units: run state, what they depend on
  *   /devices/ID       each device, its queues, its back ends
  * and what others add: /monitor.
  * Registers are read when they are asked for: a running VP leaves guest code for that moment.

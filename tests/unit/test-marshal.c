@@ -162,7 +162,7 @@ static const Refusal refusals[] = {
       "$.on-shutdown: expected one of halt, reset, exit, found "
       "\"012345678901234567890123456789012345678901234567890123456789\"\xe2\x80\xa6 (70 bytes)" },
     { "\"on-crash\"", "\"on\\u001bcrash\"",
-      "$: expected only name, uuid, partition, memory, boot, devices, monitor, on-shutdown, "
+      "$: expected only name, uuid, partition, memory, boot, devices, monitor, gdb, on-shutdown, "
       "on-reset, on-crash, on-watchdog, found the unknown member \"on\\u001Bcrash\"" },
 };
 
