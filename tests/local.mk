@@ -16,3 +16,5 @@ EXTRA_DIST += tests/guests/test-watchdog.sh tests/guests/watchdog.py
 TESTS += tests/guests/test-gdb.sh
 EXTRA_DIST += tests/guests/test-gdb.sh tests/guests/gdb.py tests/guests/gdb-guest.c \
 	tests/guests/gdb-start.S
+TESTS += tests/guests/test-smp.sh
+EXTRA_DIST += tests/guests/test-smp.sh tests/guests/smp.py tests/guests/smp-threads.c

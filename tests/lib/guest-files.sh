@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes what the tests with a Linux guest need, in CACHE/guest: vmlinuz, busybox, initrd.img (with
-# tests/lib/guest-init.sh), and initrd-watchdog.img, which has the watchdog's driver as well.
+# tests/lib/guest-init.sh), initrd-watchdog.img, which has the watchdog's driver as well, and
+# initrd-smp.img, with stress-ng and smp-threads.
 # Usage: guest-files.sh CACHE
 set -u
 if [ $# -ne 1 ]; then
@@ -12,5 +13,22 @@ here=$(dirname "$0")
 . "$here/guest.sh"
 guest_fetch "$1" || exit 1
 # shellcheck disable=SC2086
-guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd.img" $PTA_GUEST_MODULES &&
-    guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd-watchdog.img" $PTA_GUEST_MODULES wdat_wdt
+guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd.img" $PTA_GUEST_MODULES || exit 1
+# shellcheck disable=SC2086
+guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd-watchdog.img" $PTA_GUEST_MODULES wdat_wdt ||
+    exit 1
+
+# make_smp CACHE: the guest of tests/guests/smp.py; nothing else needs it.
+make_smp() {
+    _smp=$1/guest/smp
+    mkdir -p "$_smp" || return 1
+    [ -d "$_smp/stress-ng/root" ] || guest_unpack_program stress-ng "$_smp/stress-ng" || return 1
+    rm -rf "$_smp/tree" && mkdir -p "$_smp/tree/bin" || return 1
+    guest_add_program "$_smp/stress-ng/root" usr/bin/stress-ng "$_smp/tree" &&
+        ${CC:-cc} -O2 -static -pthread -o "$_smp/tree/bin/smp-threads" \
+            "$here/../guests/smp-threads.c" || return 1
+    # shellcheck disable=SC2086
+    GUEST_EXTRA=$_smp/tree guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd-smp.img" \
+        $PTA_GUEST_MODULES
+}
+make_smp "$1"

@@ -98,7 +98,51 @@ guest_add_module() {
     echo "$_name.ko" >>"$3/order"
 }
 
-# guest_initramfs CACHE INIT OUT [MODULE…]: an initramfs with busybox, INIT as /init, and modules.
+# guest_unpack_program PACKAGE FOLDER: a package and all that it depends on, in one tree.
+guest_unpack_program() {
+    _packages=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+        --no-replaces --no-enhances "$1" 2>/dev/null | grep '^[a-z]' | sort -u)
+    [ -n "$_packages" ] || {
+        guest_complain "No package $1 is known here: run 'apt-get update' as root."
+        return 1
+    }
+    rm -rf "$2.new" && mkdir -p "$2.new/deb" "$2.new/root" || return 1
+    # shellcheck disable=SC2086
+    if ! (cd "$2.new/deb" && apt-get -q -o APT::Sandbox::User=root download $_packages) \
+        >"$2.new/log" 2>&1; then
+        guest_complain "cannot download what $1 needs:" "$(tail -n 5 "$2.new/log")"
+        return 1
+    fi
+    for _deb in "$2.new/deb/"*.deb; do
+        dpkg-deb -x "$_deb" "$2.new/root" || return 1
+    done
+    rm -rf "$2" "$2.new/deb" && mv "$2.new" "$2"
+}
+
+# guest_add_program ROOT FILE TREE: a program of such a tree goes to TREE/bin, with the loader and the
+# libraries that it and they name.
+guest_add_program() {
+    mkdir -p "$3/bin" "$3/lib64" "$3/lib/x86_64-linux-gnu" && cp "$1/$2" "$3/bin/" || return 1
+    _todo=$1/$2
+    while [ -n "$_todo" ]; do
+        _needed=$(for _file in $_todo; do objdump -p "$_file"; done | awk '$1 == "NEEDED" { print $2 }')
+        _todo=
+        for _library in $_needed; do
+            _to=$3/lib/x86_64-linux-gnu/$_library
+            [ -e "$_to" ] && continue
+            _file=$(find "$1/lib" "$1/usr/lib" -name "$_library" | head -n 1)
+            if [ -z "$_file" ] || ! cp -L "$_file" "$_to"; then
+                guest_complain "$_library, which $2 needs, is in none of its packages."
+                return 1
+            fi
+            _todo="$_todo $_to"
+        done
+    done
+    cp -L "$3/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$3/lib64/"
+}
+
+# guest_initramfs CACHE INIT OUT [MODULE…]: an initramfs with busybox, INIT as /init, modules, and
+# what is in the folder GUEST_EXTRA, if that is set.
 # Not compressed: a guest in software would unpack it more slowly than it is read.
 guest_initramfs() {
     _guest=$(cd "$1/guest" && pwd) _init=$2 _out=$3
@@ -109,8 +153,9 @@ guest_initramfs() {
         "$_tree/etc" "$_tree/lib/modules" || return 1
     cp "$_guest/busybox" "$_tree/bin/busybox" && cp "$_init" "$_tree/init" &&
         chmod 755 "$_tree/bin/busybox" "$_tree/init" || return 1
+    [ -z "${GUEST_EXTRA:-}" ] || cp -R "$GUEST_EXTRA/." "$_tree" || return 1
     for _applet in $("$_guest/busybox" --list); do
-        [ "$_applet" = busybox ] || ln -s busybox "$_tree/bin/$_applet"
+        [ -e "$_tree/bin/$_applet" ] || ln -s busybox "$_tree/bin/$_applet"
     done
     for _folder in "$_guest/kernel/root/lib/modules/"* "$_guest/kernel/root/usr/lib/modules/"*; do
         [ -d "$_folder" ] && _modules=$_folder
