@@ -278,13 +278,13 @@ static void sleep_paused(X86Cpu *c)
 {
     uint64_t now = x86_clock_ns(c->machine);
     uint64_t expiry = x86_lapic_next_expiry(c);
-    uint64_t end = now + c->pause_us * UINT64_C(1000);
-    c->pause_us = MIN(c->pause_us * 3 / 2, MIN(PAUSE_US_MAX * c->machine->n_vps, PAUSE_US_TOP));
     if (expiry <= now || irq_waits(c) || (attention(c) & WAKES)) {
         return;
     }
     c->stats[X86_STAT_SPIN]++;
-    sleep_until(c, now, MIN(end, expiry));
+    c->pause_us =
+        CLAMP(c->pause_us * 3 / 2, PAUSE_US, MIN(PAUSE_US_MAX * c->machine->n_vps, PAUSE_US_TOP));
+    sleep_until(c, now, MIN(now + c->pause_us * UINT64_C(1000), expiry));
     /* The budget's time is over; what went by in it says nothing about how fast the VP is. */
     c->look_budget = c->budget;
     x86_attend(c, X86_ATT_TIMER);
@@ -299,7 +299,7 @@ void op_pause(X86Cpu *c, const X86Insn *in)
     uint64_t at = insns_now(c);
     if (at - c->pause_at > PAUSE_GAP) {
         c->pauses = 0;
-        c->pause_us = PAUSE_US;
+        c->pause_us = 0;
     }
     c->pause_at = at;
     if (++c->pauses >= PAUSES) {

@@ -907,6 +907,136 @@ static void a_pending_exception_comes_first(void **unused)
     free_world(w);
 }
 
+/* All VPs run this code; it ends with a write to `port`. */
+static void run_all(World *w, uint8_t port)
+{
+    w->ops->clock_start(w->be);
+    for (unsigned i = 0; i < w->n_vps; i++) {
+        start(w, i, 0);
+    }
+    assert_true(wait_out(w, port, w->n_vps));
+    for (unsigned i = 0; i < w->n_vps; i++) {
+        assert_int_equal(stop(w, i), PTA_EXIT_INTERRUPTED);
+    }
+}
+
+static uint32_t ram32(const World *w, uint32_t at)
+{
+    uint32_t v;
+    memcpy(&v, w->ram + at, sizeof(v));
+    return v;
+}
+
+/* LOCK on operands that lie in a cache line, over two, over two pages, and among decoded code. */
+static void locked_counters_add_up(void **unused)
+{
+    enum { N = 2000, LINE = 0x5101, LINES = 0x523e, PAGES = 0x5ffe, AMONG_CODE = CODE + 0x200 };
+    World *w = new_world(MAX_VPS);
+    Asm a = at(w, CODE);
+    mov32(&a, 0xb9, N); /* mov ecx, N */
+    const uint8_t *loop = a.at;
+    const uint16_t where[] = { LINE, LINES, PAGES, AMONG_CODE };
+    for (unsigned i = 0; i < G_N_ELEMENTS(where); i++) {
+        EMIT(&a, 0xf0, 0x66, 0x83, 0x06, (uint8_t)where[i], (uint8_t)(where[i] >> 8), 1);
+    }
+    EMIT(&a, 0xf3, 0x90, 0x66, 0x49, 0x75); /* pause; dec ecx; jnz */
+    EMIT(&a, (uint8_t)(loop - a.at - 1));
+    out8(&a, 0x40, 0);
+    hlt(&a);
+    for (unsigned i = 0; i < w->n_vps; i++) {
+        set_real_mode(w, i, CODE);
+    }
+    run_all(w, 0x40);
+    for (unsigned i = 0; i < G_N_ELEMENTS(where); i++) {
+        assert_int_equal(ram32(w, where[i]), MAX_VPS * N);
+    }
+    free_world(w);
+}
+
+/* VP 0 changes an instruction, the others run it; what they tell one another goes by LOCK. */
+static void code_that_another_vp_changes(void **unused)
+{
+    enum { FLAG = 0x5000, ACKS = 0x5002, PATCHED = 0xa000, LAST = 100 };
+    World *w = new_world(MAX_VPS);
+    Asm a = at(w, PATCHED);
+    EMIT(&a, 0xb0, 0x00, 0xc3); /* mov al, 0; ret */
+    a = at(w, CODE);
+    EMIT(&a, 0xb3, 1, 0xb9, MAX_VPS - 1, 0);                  /* mov bl, 1; mov cx, 3 */
+    EMIT(&a, 0x88, 0x1e, (PATCHED + 1) & 0xff, PATCHED >> 8); /* 5: mov [PATCHED + 1], bl */
+    EMIT(&a, 0x88, 0xd8, 0x86, 0x06, FLAG & 0xff, FLAG >> 8); /* mov al, bl; xchg [FLAG], al */
+    EMIT(&a, 0xf3, 0x90, 0x31, 0xc0);                         /* 15: pause; xor ax, ax */
+    EMIT(&a, 0xf0, 0x0f, 0xc1, 0x06, ACKS & 0xff, ACKS >> 8); /* lock xadd [ACKS], ax */
+    EMIT(&a, 0x39, 0xc8, 0x75, (uint8_t)(15 - 29));           /* cmp ax, cx; jne 15 */
+    EMIT(&a, 0x83, 0xc1, MAX_VPS - 1, 0xfe, 0xc3);            /* 29: add cx, 3; inc bl */
+    EMIT(&a, 0x80, 0xfb, LAST + 1, 0x75, (uint8_t)(5 - 39));  /* cmp bl, 101; jne 5 */
+    out8(&a, 0x41, 0);
+    hlt(&a);
+    a = at(w, AP_CODE);
+    EMIT(&a, 0xb3, 1, 0xf3, 0x90, 0x30, 0xc0);                /* mov bl, 1; 2: pause; xor al, al */
+    EMIT(&a, 0xf0, 0x0f, 0xc0, 0x06, FLAG & 0xff, FLAG >> 8); /* lock xadd [FLAG], al */
+    EMIT(&a, 0x38, 0xd8, 0x75, (uint8_t)(2 - 16));            /* cmp al, bl; jne 2 */
+    EMIT(&a, 0xe8, (PATCHED - AP_CODE - 19) & 0xff, (PATCHED - AP_CODE - 19) >> 8);
+    EMIT(&a, 0x38, 0xd8, 0x75, 17);                     /* 19: cmp al, bl; jne bad */
+    EMIT(&a, 0xf0, 0xff, 0x06, ACKS & 0xff, ACKS >> 8); /* lock inc word [ACKS] */
+    EMIT(&a, 0xfe, 0xc3, 0x80, 0xfb, LAST + 1);         /* inc bl; cmp bl, 101 */
+    EMIT(&a, 0x75, (uint8_t)(2 - 35));                  /* jne 2 */
+    out8(&a, 0x41, 0);
+    hlt(&a);
+    out8(&a, 0x42, 0); /* bad */
+    hlt(&a);
+    for (unsigned i = 0; i < w->n_vps; i++) {
+        set_real_mode(w, i, i ? AP_CODE : CODE);
+    }
+    run_all(w, 0x41);
+    assert_int_equal(outs(w, 0x42), 0);
+    free_world(w);
+}
+
+/* A VP that spins for another one does not use its core up. */
+static void a_spinning_vp_sleeps(void **unused)
+{
+    World *w = new_world(2);
+    Asm a = at(w, CODE);
+    EMIT(&a, 0xf3, 0x90, 0xeb, 0xfc); /* pause; jmp $ - 2 */
+    set_real_mode(w, 0, CODE);
+    w->ops->clock_start(w->be);
+    start(w, 0, 0);
+    g_usleep(20000); /* the sleeps grow */
+    struct rusage before, after;
+    getrusage(RUSAGE_SELF, &before);
+    g_usleep(400000);
+    getrusage(RUSAGE_SELF, &after);
+    int64_t used = (after.ru_utime.tv_sec - before.ru_utime.tv_sec) * G_TIME_SPAN_SECOND +
+                   after.ru_utime.tv_usec - before.ru_utime.tv_usec;
+    assert_true(used < 200000);
+    int64_t begin = g_get_monotonic_time();
+    assert_int_equal(stop(w, 0), PTA_EXIT_INTERRUPTED);
+    assert_true(g_get_monotonic_time() - begin < WAIT_S * G_TIME_SPAN_SECOND);
+    free_world(w);
+}
+
+/* Start-up messages before an INIT are void, and so is an NMI: the VP had not looked at any. */
+static void init_voids_what_came_before(void **unused)
+{
+    World *w = new_world(2);
+    Asm a = at(w, CODE);
+    apic_on(&a, true);
+    wrmsr(&a, MSR_X2_ICR, UINT64_C(1) << 32 | 0x4609);
+    wrmsr(&a, MSR_X2_ICR, UINT64_C(1) << 32 | 0x4400);
+    wrmsr(&a, MSR_X2_ICR, UINT64_C(1) << 32 | 0x4500);
+    out8(&a, 0x40, 0);
+    hlt(&a);
+    set_real_mode(w, 0, CODE);
+    w->ops->clock_start(w->be);
+    start(w, 0, 0);
+    assert_true(wait_out(w, 0x40, 1));
+    g_autofree PtaX86State *s = state_of(w, 1);
+    assert_int_equal(s->events.activity, PTA_X86_WAIT_FOR_SIPI);
+    assert_int_equal(s->events.nmi_pending, 0);
+    assert_int_equal(stop(w, 0), PTA_EXIT_INTERRUPTED);
+    free_world(w);
+}
+
 static void statistics_have_names(void **unused)
 {
     World *w = new_world(1);
@@ -950,6 +1080,10 @@ int main(void)
         cmocka_unit_test(state_goes_out_and_in),
         cmocka_unit_test(waiting_messages_are_saved),
         cmocka_unit_test(a_pending_exception_comes_first),
+        cmocka_unit_test(locked_counters_add_up),
+        cmocka_unit_test(code_that_another_vp_changes),
+        cmocka_unit_test(a_spinning_vp_sleeps),
+        cmocka_unit_test(init_voids_what_came_before),
         cmocka_unit_test(statistics_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
