@@ -81,13 +81,31 @@ static bool host_cas(void *p, unsigned width, uint64_t *expected, uint64_t desir
     }
 }
 
+/* What is there now: a first guess for host_cas(). */
+static uint64_t host_get(const void *p, unsigned width)
+{
+    if (G_UNLIKELY((uintptr_t)p & (width - 1))) {
+        return x86_peek(p, width);
+    }
+    switch (width) {
+    case 1:
+        return __atomic_load_n((const uint8_t *)p, __ATOMIC_RELAXED);
+    case 2:
+        return __atomic_load_n((const uint16_t *)p, __ATOMIC_RELAXED);
+    case 4:
+        return __atomic_load_n((const uint32_t *)p, __ATOMIC_RELAXED);
+    default:
+        return __atomic_load_n((const uint64_t *)p, __ATOMIC_RELAXED);
+    }
+}
+
 uint64_t x86_locked_at(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned width, X86Modify *fn,
                        uint64_t arg)
 {
     uint64_t written;
     void *p = x86_host_rmw(c, in, lin, width, &written);
     if (G_LIKELY(p)) {
-        uint64_t old = x86_peek(p, width);
+        uint64_t old = host_get(p, width);
         while (!host_cas(p, width, &old, fn(old, arg, width))) {}
         x86_rmw_done(c, written, width);
         return old;
