@@ -35,6 +35,12 @@ static void fail_node(PtaQmpReply *reply, const PtaInspectNode *node, const char
          "%s: %s", path, node->error.text);
 }
 
+/* Nobody waits any more, perhaps because the machine goes: it is not looked at again. */
+static void abandon(PtaQmpReply *reply)
+{
+    fail(reply, PTA_ERROR_GENERIC_ERROR, "nobody waits");
+}
+
 /* ---- inspect ---- */
 
 typedef struct Job {
@@ -78,6 +84,11 @@ static void on_second_look(void *data, PtaInspectNode *answer)
 static gboolean look_again(gpointer data)
 {
     Job *job = data;
+    if (!pta_qmp_reply_wanted(job->reply)) {
+        abandon(job->reply);
+        job_free(job);
+        return G_SOURCE_REMOVE;
+    }
     job->last_ns = pta_now_ns();
     pta_inspect_start(pta_vm_inspect, job->vm, &job->params, job->deadline_ms, on_second_look, job);
     return G_SOURCE_REMOVE;
@@ -153,6 +164,8 @@ typedef struct Access {
     char *property; /* NULL: the object's list is asked for */
     char *path;     /* of the property */
     char *update;   /* NULL: it is read */
+    bool *
+        at_once; /* to be set if the object answers before the command's start is over; then NULL */
 } Access;
 
 static Access *access_new(PtaVm *vm, PtaQmpReply *reply, const char *object, const char *property,
@@ -227,7 +240,15 @@ static void on_object(void *data, PtaInspectNode *answer)
 {
     Access *a = data;
     g_autoptr(PtaInspectNode) node = answer;
-    if (node->kind != PTA_INSPECT_DIR) {
+    bool at_once = a->at_once != NULL;
+    if (at_once) {
+        *a->at_once = true;
+        a->at_once = NULL;
+    }
+    if (!at_once && !pta_qmp_reply_wanted(a->reply)) { /* nothing below such a one can be set */
+        abandon(a->reply);
+        access_free(a);
+    } else if (node->kind != PTA_INSPECT_DIR) {
         fail(a->reply, PTA_ERROR_DEVICE_NOT_FOUND, "Device '%s' not found", a->object);
         access_free(a);
     } else if (!a->property) {
@@ -242,8 +263,13 @@ static void on_object(void *data, PtaInspectNode *answer)
 static void access_start(Access *a)
 {
     g_autofree char *dir = g_strconcat(a->object, "/", NULL);
+    bool at_once = false;
+    a->at_once = &at_once;
     pta_inspect_start(pta_vm_inspect, a->vm, &(PtaInspectParams){ .path = dir }, DEADLINE_MS,
                       on_object, a);
+    if (!at_once) {
+        a->at_once = NULL;
+    }
 }
 
 void qmp_qom_list(PtaVm *vm, const QomListArgs *args, PtaQmpReply *reply)

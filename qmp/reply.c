@@ -21,6 +21,11 @@ void pta_qmp_reply_forget(PtaQmpReply *reply)
     reply->done = NULL;
 }
 
+bool pta_qmp_reply_wanted(const PtaQmpReply *reply)
+{
+    return reply->done != NULL;
+}
+
 static void end(PtaQmpReply *reply, json_t *ret, const GError *error)
 {
     pta_assert_main();

@@ -1,8 +1,8 @@
 /*
  * The answer to a command whose handler need not give it at once: `"async": true` in the schema. The
  * handler owns the reply and ends it exactly once, in its call or any time later, with the generated
- * qmp_…_return() or with pta_qmp_reply_fail(). Whoever waits may be gone by then; the handler neither
- * knows nor cares.
+ * qmp_…_return() or with pta_qmp_reply_fail(). Whoever waits may be gone by then; the handler need
+ * not know.
  *
  * Threads: MAIN. A thread that has the answer posts it (pta_main_call).
  */
@@ -19,6 +19,10 @@ typedef struct PtaQmpReply PtaQmpReply;
  * for an empty object. Handlers use the generated, typed qmp_…_return() instead of the first. */
 void pta_qmp_reply_return(PtaQmpReply *reply, json_t *ret);
 void pta_qmp_reply_fail(PtaQmpReply *reply, const GError *error);
+
+/* Whether anybody still waits. If not, perhaps because the monitor is gone, and with it soon the
+ * machine, a handler that only reads may as well stop: it ends the reply all the same. */
+bool pta_qmp_reply_wanted(const PtaQmpReply *reply);
 
 /* ---- for those who run commands ---- */
 

@@ -541,6 +541,16 @@ def tree():
         clock = c.call("inspect", path="/partition/clock/ns", rate=200)
         assert 0.5e9 < clock["$rate"] < 2e9, clock
         assert "not together" in c.refused("inspect", path="/trace", value="", rate=50)
+        gone = Client()
+        gone.send({"execute": "inspect", "arguments": {"rate": 100}})
+        gone.close()
+        asking = Client()
+        asking.send({"execute": "inspect", "arguments": {"rate": 60000}})
+        time.sleep(0.3)  # the first one's second look is due and not taken
+        clients = c.call("inspect", path="/monitor/clients")
+        equal(sorted(client.get("under-way") for client in clients.values()),
+              ["inspect", "inspect"])
+        asking.close()
         assert "whole number from 10" in c.refused("inspect", rate=1)
         equal(c.call("inspect", path="/partition/clear-halt"), False)
         equal(c.call("inspect", path="/partition/clear-halt", value=True), False)

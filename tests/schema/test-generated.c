@@ -206,7 +206,9 @@ static void a_forgotten_reply_may_still_be_ended(void **state)
     g_autofree char *text = NULL;
     PtaQmpReply *reply = pta_qmp_reply_new(note_reply, &text);
     pta_qmp_command_find("later-number")->start(&vm, NULL, reply);
+    assert_true(pta_qmp_reply_wanted(reply));
     pta_qmp_reply_forget(reply);
+    assert_false(pta_qmp_reply_wanted(reply));
     qmp_later_number_return(vm.reply, 1);
     assert_null(text);
 }
