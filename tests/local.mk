@@ -17,4 +17,4 @@ TESTS += tests/guests/test-gdb.sh
 EXTRA_DIST += tests/guests/test-gdb.sh tests/guests/gdb.py tests/guests/gdb-guest.c \
 	tests/guests/gdb-start.S
 TESTS += tests/guests/test-smp.sh
-EXTRA_DIST += tests/guests/test-smp.sh tests/guests/smp.py tests/guests/smp-threads.c
+EXTRA_DIST += tests/guests/test-smp.sh tests/guests/smp.py tests/guests/threads.c

@@ -26,7 +26,7 @@ make_smp() {
     rm -rf "$_smp/tree" && mkdir -p "$_smp/tree/bin" || return 1
     guest_add_program "$_smp/stress-ng/root" usr/bin/stress-ng "$_smp/tree" &&
         ${CC:-cc} -O2 -static -pthread -o "$_smp/tree/bin/smp-threads" \
-            "$here/../guests/smp-threads.c" || return 1
+            "$here/../guests/threads.c" || return 1
     # shellcheck disable=SC2086
     GUEST_EXTRA=$_smp/tree guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd-smp.img" \
         $PTA_GUEST_MODULES
