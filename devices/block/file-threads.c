@@ -68,6 +68,7 @@ static void worker(gpointer data, gpointer user_data)
 static gboolean threads_dispatch(GSource *source, GSourceFunc callback, gpointer data)
 {
     (void)callback, (void)data;
+    PTA_TSAN_ACQUIRE(source);
     Threads *t = ((ThreadsSource *)source)->t;
     g_mutex_lock(&t->lock);
     g_source_set_ready_time(source, -1);
@@ -103,6 +104,7 @@ static PtaFileEngine *threads_create(GMainContext *context, PtaFileDoneFn *done,
     g_mutex_init(&t->lock);
     t->source = g_source_new(&threads_funcs, sizeof(ThreadsSource));
     ((ThreadsSource *)t->source)->t = t;
+    PTA_TSAN_RELEASE(t->source);
     g_source_attach(t->source, context);
     return &t->parent;
 }

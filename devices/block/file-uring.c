@@ -82,6 +82,7 @@ static void pump(Uring *u)
 static gboolean uring_dispatch(GSource *source, GSourceFunc callback, gpointer data)
 {
     (void)callback, (void)data;
+    PTA_TSAN_ACQUIRE(source);
     Uring *u = ((UringSource *)source)->u;
     uint64_t count;
     g_source_set_ready_time(source, -1);
@@ -143,6 +144,7 @@ static PtaFileEngine *uring_create(GMainContext *context, PtaFileDoneFn *done, v
     u->source = g_source_new(&uring_funcs, sizeof(UringSource));
     ((UringSource *)u->source)->u = u;
     g_source_add_unix_fd(u->source, u->event_fd, G_IO_IN);
+    PTA_TSAN_RELEASE(u->source);
     g_source_attach(u->source, context);
     return &u->parent;
 }

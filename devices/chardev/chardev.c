@@ -245,6 +245,7 @@ static bool pump_input(PtaChardev *c)
 static gboolean pump_dispatch(GSource *source, GSourceFunc callback, gpointer data)
 {
     (void)callback, (void)data;
+    PTA_TSAN_ACQUIRE(source);
     PtaChardev *c = ((Pump *)source)->c;
     g_source_set_ready_time(source, -1);
     if (c->klass->sink) {
@@ -317,6 +318,7 @@ PtaChardev *pta_chardev_new(const PtaChardevParams *params, const ChardevConfig 
         return NULL;
     }
     g_source_set_ready_time(c->pump, 0);
+    PTA_TSAN_RELEASE(c->pump);
     g_source_attach(c->pump, c->context);
     return c;
 }

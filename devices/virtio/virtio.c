@@ -157,6 +157,7 @@ typedef struct Waker {
 static gboolean waker_dispatch(GSource *source, GSourceFunc callback, gpointer data)
 {
     (void)callback, (void)data;
+    PTA_TSAN_ACQUIRE(source);
     PtaVirtio *vd = ((Waker *)source)->vd;
     uint64_t count;
     if (read(vd->notify_fd, &count, sizeof(count)) < 0) {
@@ -307,6 +308,7 @@ bool pta_virtio_realize(PtaVirtio *vd, const PtaVirtioClass *vclass, uint64_t fe
     vd->waker = g_source_new(&waker_funcs, sizeof(Waker));
     ((Waker *)vd->waker)->vd = vd;
     g_source_add_unix_fd(vd->waker, vd->notify_fd, G_IO_IN);
+    PTA_TSAN_RELEASE(vd->waker);
     g_source_attach(vd->waker, host->io_context);
     return true;
 }
