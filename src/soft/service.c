@@ -245,16 +245,19 @@ static void sleep_halted(X86Cpu *c)
 
 /*
  * What a spin loop waits for is done by another VP, which may have no core while this one spins. So a
- * loop that has gone round for some 20 microseconds sleeps: longer and longer, for at most about half
- * as long as it has already waited. (Yielding the core instead would give it to whoever else is on
- * the host for a whole time slice.) An interrupt ends the sleep, as does the timer.
+ * loop that has gone round for some 20 microseconds sleeps: longer and longer, at most about half as
+ * long as it has already waited. (Yielding the core instead would give it to whoever else is on the
+ * host for a whole time slice.) An interrupt ends the sleep, as does the timer.
+ *
+ * A fair lock that many VPs wait for is handed to one that sleeps, so the longest sleep is how long
+ * handing it on takes; on the other hand all that wait wake up that often. So it grows with the
+ * number of VPs, to where they need about half a core for it.
  */
 #define PAUSES       400 /* before the first sleep, */
 #define PAUSES_AGAIN 16  /* and between two */
 #define PAUSE_GAP    128 /* so many instructions without PAUSE: it was not one loop */
 #define PAUSE_US     10  /* the first sleep */
-#define PAUSE_US_MAX 250 /* times the number of VPs, */
-#define PAUSE_US_TOP 8000
+#define PAUSE_US_MAX 25  /* the longest one, times the number of VPs */
 
 static uint64_t insns_now(const X86Cpu *c)
 {
@@ -282,8 +285,7 @@ static void sleep_paused(X86Cpu *c)
         return;
     }
     c->stats[X86_STAT_SPIN]++;
-    c->pause_us =
-        CLAMP(c->pause_us * 3 / 2, PAUSE_US, MIN(PAUSE_US_MAX * c->machine->n_vps, PAUSE_US_TOP));
+    c->pause_us = CLAMP(c->pause_us * 3 / 2, PAUSE_US, PAUSE_US_MAX * c->machine->n_vps);
     sleep_until(c, now, MIN(now + c->pause_us * UINT64_C(1000), expiry));
     /* The budget's time is over; what went by in it says nothing about how fast the VP is. */
     c->look_budget = c->budget;

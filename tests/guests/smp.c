@@ -447,7 +447,7 @@ static void use_remapped(unsigned id)
         __asm__ volatile("cli");
         return;
     }
-    for (uint64_t k = 1; k <= SHOOT_DOWNS / (1 + n_cpus / 8); k++) {
+    for (uint64_t k = 1; k <= SHOOT_DOWNS / (1 + n_cpus / 4); k++) {
         uint64_t *old = frames[(k - 1) % FRAMES];
         uint64_t *new = frames[k % FRAMES];
         memset(new, 0, PAGE);
