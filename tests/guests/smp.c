@@ -471,13 +471,14 @@ static void use_remapped(unsigned id)
 }
 
 /* One processor counts in the software's bits of an entry, the others set A and D in it. */
-static volatile uint32_t missing;
+static volatile uint32_t missing, busy;
 
 static void entry_bits(unsigned id)
 {
     uint64_t *entry = page_entry(REMAPPED, 1);
     volatile uint64_t *page = (volatile uint64_t *)REMAPPED;
     if (id == 0) {
+        wait_for(busy == n_cpus - 1);
         for (unsigned i = 0; i < 100; i++) {
             __asm__ volatile("lock addq %1, %0" : "+m"(*entry) : "r"(UINT64_C(1) << 52));
             delay(1000);
@@ -485,7 +486,7 @@ static void entry_bits(unsigned id)
         over = 1;
         return;
     }
-    while (!over) {
+    for (bool first = true; !over; first = false) {
         if (id == 1) {
             __asm__ volatile("lock btrq $5, %0" : "+m"(*entry));
             invlpg((void *)REMAPPED);
@@ -494,6 +495,9 @@ static void entry_bits(unsigned id)
         } else {
             invlpg((void *)REMAPPED);
             page[8 + id]++;
+        }
+        if (first) {
+            __atomic_fetch_add(&busy, 1, __ATOMIC_SEQ_CST);
         }
         pause();
     }
