@@ -9,7 +9,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.environ.get("abs_srcdir", "."), "tests", "lib"))
-from vmtest import Machine, check, equal, guest_file, main, wait_until  # noqa: E402
+from vmtest import Machine, Skip, check, equal, guest_file, main, wait_until  # noqa: E402
 
 
 def debian(mode="shell", disk=None, **more):
@@ -263,10 +263,62 @@ def a_halt_survives_a_pulse():
         equal(monitor.command("clear-halt"), False, "clear-halt again")
 
 
+def frozen_file_system(folder):
+    """A file system in a file, whose writes hang while it is frozen; None if this host forbids it."""
+    image = os.path.join(folder, "fs.img")
+    mount = os.path.join(folder, "mnt")
+    os.mkdir(mount)
+    subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", image, "128M"], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(["mount", "-o", "loop", image, mount], stderr=subprocess.DEVNULL)
+    return mount if done.returncode == 0 else None
+
+
+def a_disk_that_hangs_holds_up_nobody():
+    with tempfile.TemporaryDirectory() as folder:
+        mount = frozen_file_system(folder)
+        if not mount:
+            raise Skip("this host does not mount a file")
+        try:
+            disk = os.path.join(mount, "disk.img")
+            with open(disk, "wb") as out:
+                out.truncate(32 << 20)
+            with Machine(debian(disk=disk)) as machine:
+                one, two, three = machine.monitor(), machine.monitor(), machine.monitor()
+                boot_to_shell(machine)
+                subprocess.run(["fsfreeze", "-f", mount], check=True)
+                start = len(machine.text)
+                machine.type("dd if=/dev/zero of=/dev/vda bs=64k count=64 oflag=direct && echo dd-''done\n")
+                wait_until("a write that hangs",
+                           lambda: two.command("inspect", path="/devices/disk0/in-flight") > 0)
+                one.send("stop")
+                three.send("pulse-save-restore")
+                wait_until("the unit", lambda: two.command("inspect", path="/units/disk0/state")
+                           == "stopping")
+                equal(two.command("inspect", path="/units/partition/state"), "stopped", "partition")
+                equal(two.command("inspect", path="/requests-waiting"), 2, "requests")
+                equal(two.command("query-status")["status"], "paused", "status")
+                two.command("inspect", path="/partition/vp/0/registers")
+                check("dd-done" not in machine.text[start:], "the write was not frozen")
+                subprocess.run(["fsfreeze", "-u", mount], check=True)
+                for monitor in (one, three):
+                    check("return" in monitor.answer(), "stop and pulse succeed")
+                equal(two.command("inspect", path="/units/disk0/state"), "stopped", "disk0")
+                equal(two.command("inspect", path="/devices/disk0/in-flight"), 0, "in flight")
+                two.command("cont")
+                machine.wait_console("dd-done", start)
+                machine.type("poweroff -f\n")
+                equal(machine.wait_exit(), 0, "exit status")
+        finally:
+            subprocess.run(["fsfreeze", "-u", mount], stderr=subprocess.DEVNULL)
+            subprocess.run(["umount", "-l", mount], check=True)
+
+
 if __name__ == "__main__":
     main([run_states_and_the_clock, the_power_button_shuts_the_guest_down,
           a_signal_presses_the_power_button, a_second_signal_quits, resets_by_client_and_guest,
           a_power_off_that_halts, a_panic_is_reported, the_disk_keeps_what_was_written,
           two_machines_cannot_write_one_disk, an_idle_guest_costs_little,
-          stops_under_load_lose_nothing, pulses_under_load_are_not_seen, a_halt_survives_a_pulse],
+          stops_under_load_lose_nothing, pulses_under_load_are_not_seen, a_halt_survives_a_pulse,
+          a_disk_that_hangs_holds_up_nobody],
          needs=[guest_file("vmlinuz"), guest_file("initrd.img")])

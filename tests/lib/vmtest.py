@@ -21,6 +21,10 @@ class Failure(Exception):
     pass
 
 
+class Skip(Exception):
+    """This host cannot do what the case needs."""
+
+
 def wait_until(what, predicate, limit=LIMIT):
     end = time.monotonic() + limit
     while True:
@@ -235,6 +239,8 @@ def main(cases, needs=()):
         begin = time.monotonic()
         try:
             case()
+        except Skip as reason:
+            print("ok %d - %s # SKIP %s" % (number, name, reason), flush=True)
         except (Failure, OSError, ValueError, KeyError) as error:
             for line in str(error).splitlines():
                 print("# " + line)
