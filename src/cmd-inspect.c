@@ -8,6 +8,8 @@
 #include "src/commands.h"
 #include "src/util/i18n.h"
 
+#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,11 +17,13 @@
 
 #define WATCH_MIN 0.01
 #define WATCH_MAX 86400.0
+#define NO_WATCH  (-HUGE_VAL) /* the option was not given */
+#define NO_DEPTH  INT_MIN
 
 typedef struct Options {
     const char *path;
     char *value; /* NULL: nothing is set */
-    int depth;   /* -1: all */
+    int depth;   /* NO_DEPTH: all */
     double watch;
     bool watches;
     bool json;
@@ -67,7 +71,7 @@ static bool show(const Options *o, const json_t *tree, bool first)
 static json_t *arguments(const Options *o)
 {
     json_t *args = json_pack("{s:s, s:s*}", "path", o->path, "value", o->value);
-    if (args && o->depth >= 0) {
+    if (args && o->depth != NO_DEPTH) {
         json_object_set_new(args, "depth", json_integer(o->depth));
     }
     if (args && o->watches) {
@@ -124,6 +128,10 @@ static bool check(const Options *o, char **words)
         fprintf(stderr, _("partita inspect: expected one path, found %s as well\n"), words[2]);
         return false;
     }
+    if (o->depth < 0 && o->depth != NO_DEPTH) {
+        fprintf(stderr, _("partita inspect: --depth: expected a number from 0\n"));
+        return false;
+    }
     if (o->watches && !(o->watch >= WATCH_MIN && o->watch <= WATCH_MAX)) {
         fprintf(stderr, _("partita inspect: --watch: expected seconds from 0.01 to 86400\n"));
         return false;
@@ -144,8 +152,8 @@ static bool check(const Options *o, char **words)
 int pta_cmd_inspect(int argc, char **argv)
 {
     gboolean json = FALSE;
-    double watch = -1;
-    int depth = -1;
+    double watch = NO_WATCH;
+    int depth = NO_DEPTH;
     g_autofree char *value = NULL;
     const GOptionEntry entries[] = {
         { "depth", 'd', 0, G_OPTION_ARG_INT, &depth,
@@ -168,7 +176,7 @@ int pta_cmd_inspect(int argc, char **argv)
         .value = value,
         .depth = depth,
         .watch = watch,
-        .watches = watch != -1,
+        .watches = watch != NO_WATCH,
         .json = json,
     };
     if (!check(&o, words)) {

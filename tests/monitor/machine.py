@@ -604,7 +604,8 @@ def one_shot():
         equal(run("inspect", "vm.sock", "none")[0], 1)
         equal(run("inspect", "vm.sock", "trace", "--set", "irq"), (0, "irq\n", ""))
         equal(run("inspect", "vm.sock", "a", "b")[0], 2)
-        equal(run("inspect", "vm.sock", "--watch", "0")[0], 2)
+        for option, value in (("--watch", "0"), ("--watch", "-1"), ("--depth", "-1")):
+            equal(run("inspect", "vm.sock", option, value)[0], 2)
         equal(run("inspect", "vm.sock", "trace", "--watch", "1", "--set", "irq")[0], 2)
         equal(run("inspect", "vm.sock", "none", "--watch", "1")[0], 1)
     finally:
