@@ -138,13 +138,6 @@ bool pta_gdb_get_thread(const PtaGdbSession *s, const char **text, int *thread)
 
 /* ---- stops ---- */
 
-/* Made by the debugger itself: it ends when the debugger says "go on". */
-static bool own_halt(PtaHaltKind kind)
-{
-    return kind == PTA_HALT_DEBUG_BREAK || kind == PTA_HALT_SINGLE_STEP ||
-           kind == PTA_HALT_HW_BREAKPOINT || kind == PTA_HALT_SW_BREAKPOINT;
-}
-
 static unsigned signal_of(PtaHaltKind kind)
 {
     switch (kind) {
@@ -384,13 +377,21 @@ void pta_gdb_reset_machine(PtaGdbSession *s, bool goes_on)
     s->env->reset(s->env->opaque, on_reset, s->reset);
 }
 
+/* What keeps the VPs out now: somebody else may have reset the machine since it stopped. */
+static PtaHaltKind held_by(const PtaGdbSession *s)
+{
+    const PtaHaltReason *reason = pta_partition_halt_reason(s->env->partition);
+    return reason ? reason->kind : s->stop.kind;
+}
+
 void pta_gdb_go(PtaGdbSession *s)
 {
-    if (s->stop.kind == PTA_HALT_RESET) {
+    PtaHaltKind kind = held_by(s);
+    if (kind == PTA_HALT_RESET) {
         pta_gdb_reset_machine(s, true);
         return;
     }
-    if (!own_halt(s->stop.kind)) {
+    if (!pta_halt_kind_is_debuggers(kind)) {
         pta_gdb_reply(s, s->stop_reply->str, s->stop_reply->len); /* it cannot: told again */
         return;
     }
@@ -501,7 +502,7 @@ void pta_gdb_detach(PtaGdbSession *s)
     take_halts(s);
     pta_gdb_breaks_clear(&s->breaks);
     if (s->state == PTA_GDB_RESETTING || /* whatever it was, that ends it */
-        (s->state == PTA_GDB_STOPPED && own_halt(s->stop.kind))) {
+        (s->state == PTA_GDB_STOPPED && pta_halt_kind_is_debuggers(held_by(s)))) {
         pta_partition_debug_resume(p, ignore_halt, NULL);
     }
     s->state = PTA_GDB_ENDED;

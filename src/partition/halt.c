@@ -47,6 +47,12 @@ bool pta_halt_kind_parse(const char *name, PtaHaltKind *kind)
     return false;
 }
 
+bool pta_halt_kind_is_debuggers(PtaHaltKind kind)
+{
+    return kind == PTA_HALT_DEBUG_BREAK || kind == PTA_HALT_SINGLE_STEP ||
+           kind == PTA_HALT_HW_BREAKPOINT || kind == PTA_HALT_SW_BREAKPOINT;
+}
+
 static gboolean source_dispatch(GSource *source, GSourceFunc callback, gpointer data)
 {
     g_source_set_ready_time(source, -1);

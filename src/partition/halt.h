@@ -33,6 +33,9 @@ const char *pta_halt_kind_name(PtaHaltKind kind); /* "triple-fault" */
 /* False if it is none of the names. */
 bool pta_halt_kind_parse(const char *name, PtaHaltKind *kind);
 
+/* Made for a debugger, and nobody else's: it lasts as long as the debugger holds the VPs. */
+bool pta_halt_kind_is_debuggers(PtaHaltKind kind);
+
 /* How much of the code around a triple fault is kept. */
 #define PTA_HALT_INSNS_BEFORE 4
 #define PTA_HALT_INSNS_AFTER  3

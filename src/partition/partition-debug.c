@@ -24,6 +24,16 @@ bool partition_report_to_debugger(PtaPartition *p, const PtaHaltReason *reason)
     return true;
 }
 
+bool partition_hold_for_debugger(PtaPartition *p)
+{
+    if (!p->debug.reported) {
+        return false;
+    }
+    g_assert(p->halt_reason);
+    *p->halt_reason = (PtaHaltReason){ .kind = PTA_HALT_DEBUG_BREAK, .time_us = g_get_real_time() };
+    return true;
+}
+
 bool pta_partition_debug_attach(PtaPartition *p, GError **error)
 {
     pta_assert_main();
@@ -57,6 +67,11 @@ void pta_partition_debug_detach(PtaPartition *p)
 bool pta_partition_debug_attached(const PtaPartition *p)
 {
     return p->debug.attached;
+}
+
+bool pta_partition_debug_holds(const PtaPartition *p)
+{
+    return p->debug.reported;
 }
 
 void pta_partition_debug_resume(PtaPartition *p, PtaDebugHaltFn *notify, void *opaque)

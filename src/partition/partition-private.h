@@ -45,5 +45,8 @@ void partition_describe_halt(PtaPartition *p, PtaHaltReason *reason);
 
 /* partition-debug.c: whether a debugger took it. */
 bool partition_report_to_debugger(PtaPartition *p, const PtaHaltReason *reason);
+/* What follows from a reset or a restore for a debugger that was told of a halt and has not said "go on":
+ * it still holds the VPs, now by a DEBUG_BREAK. False: none does. */
+bool partition_hold_for_debugger(PtaPartition *p);
 
 #endif

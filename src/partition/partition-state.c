@@ -23,7 +23,9 @@ bool pta_partition_reset(PtaPartition *p, GError **error)
     if (!pta_vp_set_reset(p->vps, error)) {
         return false;
     }
-    pta_partition_clear_halt(p);
+    if (!partition_hold_for_debugger(p)) {
+        pta_partition_clear_halt(p);
+    }
     p->needs_reset = false;
     return true;
 }
@@ -250,7 +252,7 @@ json_t *pta_partition_save(PtaPartition *p)
 }
 
 /* A new reason, or NULL. */
-static PtaHaltReason *load_halt(json_t *halt, GError **error)
+static PtaHaltReason *load_halt(const PtaPartition *p, json_t *halt, GError **error)
 {
     const char *kind = json_string_value(json_object_get(halt, "reason"));
     const char *text = json_string_value(json_object_get(halt, "text"));
@@ -268,6 +270,10 @@ static PtaHaltReason *load_halt(json_t *halt, GError **error)
     if (!pta_state_load(&halt_desc, state, &s, error)) {
         return NULL;
     }
+    if (s.has_vp && s.vp >= p->params.n_vps) {
+        pta_throw(error, PTA_ERROR_BAD_SNAPSHOT, "halt: there is no vp%u", s.vp);
+        return NULL;
+    }
     g_strlcpy(reason->text, text, sizeof(reason->text));
     reason->regs = s.regs;
     reason->dr6 = s.dr6;
@@ -279,15 +285,43 @@ static PtaHaltReason *load_halt(json_t *halt, GError **error)
     return g_steal_pointer(&reason);
 }
 
-/* What this process knew of a halt belongs to the state that is overwritten. */
+/* What this process knew of a halt belongs to the state that is overwritten, but for a break that the
+ * debugger asked for and waits for. */
 static void drop_halts(PtaPartition *p)
 {
     PtaHaltReason *waiting;
+    bool asked = false;
     while ((waiting = pta_halt_take(p->halt))) {
+        asked |= waiting->kind == PTA_HALT_DEBUG_BREAK && p->debug.attached;
         g_free(waiting);
         pta_halt_clear(p->halt);
     }
+    if (asked) {
+        pta_partition_debug_break(p);
+    }
+}
+
+/* The halt is another one, or none; who holds the VPs is not part of the state. */
+static void replace_halt(PtaPartition *p, PtaHaltReason *reason)
+{
+    drop_halts(p);
+    if (reason && reason->kind == PTA_HALT_TRIPLE_FAULT && reason->has_regs) {
+        partition_describe_halt(p, reason);
+    }
+    if (partition_hold_for_debugger(p)) {
+        if (reason) {
+            g_free(p->halt_reason);
+            p->halt_reason = reason;
+        }
+        return;
+    }
     partition_forget_halt(p);
+    if (reason && !pta_halt_kind_is_debuggers(reason->kind)) {
+        p->halt_reason = g_steal_pointer(&reason);
+        pta_halt_count(p->halt);
+        partition_report_to_debugger(p, p->halt_reason);
+    }
+    g_free(reason); /* of a debugger that has let it go, or is not there */
 }
 
 static bool restore(PtaPartition *p, const json_t *saved, GError **error)
@@ -303,7 +337,7 @@ static bool restore(PtaPartition *p, const json_t *saved, GError **error)
                          "expected partition, vps, stop-count and perhaps halt");
     }
     g_autofree PtaHaltReason *reason = NULL;
-    if ((halt && !(reason = load_halt(halt, error))) ||
+    if ((halt && !(reason = load_halt(p, halt, error))) ||
         !pta_state_load(&partition_desc, partition, &s, error)) {
         return false;
     }
@@ -313,14 +347,7 @@ static bool restore(PtaPartition *p, const json_t *saved, GError **error)
     if (!pta_vp_set_restore(p->vps, vps, error)) {
         return false;
     }
-    drop_halts(p);
-    if (reason) {
-        if (reason->kind == PTA_HALT_TRIPLE_FAULT && reason->has_regs) {
-            partition_describe_halt(p, reason);
-        }
-        p->halt_reason = g_steal_pointer(&reason);
-        pta_halt_count(p->halt);
-    }
+    replace_halt(p, g_steal_pointer(&reason));
     return true;
 }
 

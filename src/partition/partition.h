@@ -46,7 +46,8 @@ void pta_partition_stop(PtaPartition *p);
 bool pta_partition_started(const PtaPartition *p); /* the unit, whether or not VPs run */
 bool pta_partition_running(const PtaPartition *p); /* VPs may execute */
 
-/* Power-on state: back end, VPs, then the halt is cleared. Only while stopped. The first failure is
+/* Power-on state: back end, VPs, then the halt is cleared, unless a debugger holds the VPs: that becomes
+ * a DEBUG_BREAK, and lasts. Only while stopped. The first failure is
  * returned and what comes after it is left undone. */
 bool pta_partition_reset(PtaPartition *p, GError **error);
 
@@ -61,7 +62,9 @@ bool pta_partition_reset(PtaPartition *p, GError **error);
 json_t *pta_partition_save(PtaPartition *p);
 /* Only while stopped; RAM has been restored. A halt of this process that is outstanding or waits is
  * forgotten: it belongs to what is overwritten. The saved one is outstanding afterwards and is not
- * reported again. BAD_SNAPSHOT; after an error VPs may have parts of both states: reset. */
+ * reported again, but to a debugger that waits for a halt. Of a halt that a debugger made (a break, a
+ * breakpoint) nothing is restored unless it holds the VPs now. BAD_SNAPSHOT; after an error VPs may
+ * have parts of both states: reset. */
 bool pta_partition_restore(PtaPartition *p, const json_t *saved, GError **error);
 
 /* ---- halts ---- */
@@ -149,6 +152,9 @@ bool pta_partition_debug_attach(PtaPartition *p, GError **error);
  * pta_partition_debug_resume() before. */
 void pta_partition_debug_detach(PtaPartition *p);
 bool pta_partition_debug_attached(const PtaPartition *p);
+/* It was told of the outstanding halt and has not let it go. Reset and restore change nothing about
+ * that: the VPs stay out until it resumes them. */
+bool pta_partition_debug_holds(const PtaPartition *p);
 
 /* "Go on, and tell me of the next halt": notify is called once and then forgotten. If a halt had been
  * reported to the debugger it is cleared, and the VPs start unless the unit is stopped or held.

@@ -315,6 +315,103 @@ static void a_halt_survives(void **state)
     json_decref(running);
 }
 
+/* ---- a debugger meanwhile ---- */
+
+static void heard(void *opaque, const PtaHaltReason *reason)
+{
+    *(PtaHaltKind *)opaque = reason->kind;
+}
+
+/* Neither a reset nor a restore takes the VPs from a debugger that has stopped them. */
+static void a_debugger_goes_on_holding(void **state)
+{
+    Fixture *f = *state;
+    PtaHaltKind last = PTA_N_HALTS;
+    json_t *running = pta_partition_save(f->p);
+    assert_true(pta_partition_debug_attach(f->p, NULL));
+    pta_partition_start(f->p);
+    pta_partition_debug_resume(f->p, heard, &last);
+    fixture_halt(f, PTA_HALT_POWER_OFF);
+    fixture_drain();
+    assert_int_equal(last, PTA_HALT_POWER_OFF);
+    assert_true(pta_partition_debug_holds(f->p));
+    pta_partition_stop(f->p);
+    json_t *halted = pta_partition_save(f->p);
+
+    assert_true(pta_partition_reset(f->p, NULL));
+    pta_partition_start(f->p);
+    fixture_drain();
+    assert_false(pta_partition_running(f->p));
+    assert_int_equal(pta_partition_halt_reason(f->p)->kind, PTA_HALT_DEBUG_BREAK);
+    pta_partition_stop(f->p);
+    assert_true(pta_partition_restore(f->p, halted, NULL));
+    assert_int_equal(pta_partition_halt_reason(f->p)->kind, PTA_HALT_POWER_OFF);
+    assert_true(pta_partition_restore(f->p, running, NULL));
+    assert_int_equal(pta_partition_halt_reason(f->p)->kind, PTA_HALT_DEBUG_BREAK);
+    pta_partition_start(f->p);
+    assert_false(pta_partition_running(f->p));
+    assert_int_equal(f->debug_stops, 1);
+    assert_int_equal(f->debug_goes, 0);
+
+    pta_partition_debug_resume(f->p, heard, &last);
+    fixture_wait_running(f, 0);
+    assert_int_equal(f->debug_goes, 1);
+    assert_int_equal(f->halts, 0);
+    json_decref(running);
+    json_decref(halted);
+}
+
+/* What a debugger stopped, and has let go since, does not stand still again; a break that it asked for
+ * meanwhile comes. */
+static void a_debuggers_stop_is_not_restored(void **state)
+{
+    Fixture *f = *state;
+    PtaHaltKind last = PTA_N_HALTS;
+    assert_true(pta_partition_debug_attach(f->p, NULL));
+    pta_partition_start(f->p);
+    pta_partition_debug_resume(f->p, heard, &last);
+    pta_partition_debug_break(f->p);
+    fixture_drain();
+    assert_int_equal(last, PTA_HALT_DEBUG_BREAK);
+    pta_partition_stop(f->p);
+    json_t *saved = pta_partition_save(f->p);
+    pta_partition_debug_resume(f->p, heard, &last);
+    last = PTA_N_HALTS;
+    assert_true(pta_partition_restore(f->p, saved, NULL));
+    assert_null(pta_partition_halt_reason(f->p));
+    pta_partition_debug_break(f->p);
+    assert_true(pta_partition_restore(f->p, saved, NULL));
+    pta_partition_start(f->p);
+    fixture_drain();
+    assert_int_equal(last, PTA_HALT_DEBUG_BREAK);
+    pta_partition_debug_resume(f->p, heard, &last);
+    pta_partition_debug_detach(f->p);
+    pta_partition_stop(f->p);
+    assert_true(pta_partition_restore(f->p, saved, NULL));
+    pta_partition_start(f->p);
+    fixture_wait_running(f, 0);
+    assert_int_equal(f->halts, 0);
+    json_decref(saved);
+}
+
+static void a_restored_halt_is_told_to_a_debugger_that_waits(void **state)
+{
+    Fixture *f = *state;
+    PtaHaltKind last = PTA_N_HALTS;
+    pta_partition_start(f->p);
+    fixture_halt(f, PTA_HALT_HIBERNATE);
+    fixture_wait_for(&f->halts, 1);
+    pta_partition_stop(f->p);
+    json_t *saved = pta_partition_save(f->p);
+    assert_true(pta_partition_clear_halt(f->p));
+    assert_true(pta_partition_debug_attach(f->p, NULL));
+    pta_partition_debug_resume(f->p, heard, &last);
+    assert_true(pta_partition_restore(f->p, saved, NULL));
+    assert_int_equal(last, PTA_HALT_HIBERNATE);
+    assert_true(pta_partition_debug_holds(f->p));
+    json_decref(saved);
+}
+
 static void a_halt_that_waits_is_saved(void **state)
 {
     Fixture *f = *state;
@@ -453,6 +550,25 @@ static void bad_states_are_refused(void **state)
     json_decref(saved);
 }
 
+static void a_halt_of_no_vp_is_refused(void **state)
+{
+    Fixture *f = *state;
+    g_autoptr(GError) error = NULL;
+    pta_partition_start(f->p);
+    pta_partition_halt(f->p,
+                       &(PtaHaltReason){ .kind = PTA_HALT_WATCHDOG, .has_vp = true, .vp = 2 });
+    fixture_wait_for(&f->halts, 1);
+    pta_partition_stop(f->p);
+    json_t *saved = through_text(pta_partition_save(f->p));
+    assert_true(pta_partition_restore(f->p, saved, NULL));
+    json_t *state_of = json_object_get(json_object_get(saved, "halt"), "state");
+    json_object_set_new(json_object_get(state_of, "fields"), "vp", json_string("0x4"));
+    assert_false(pta_partition_restore(f->p, saved, &error));
+    assert_string_equal(error->message, "halt: there is no vp4");
+    assert_int_equal(error->code, PTA_ERROR_BAD_SNAPSHOT);
+    json_decref(saved);
+}
+
 static void each_vp_that_refuses_is_named(void **state)
 {
     Fixture *f = *state;
@@ -479,9 +595,13 @@ int main(void)
         CASE(every_field_is_saved),
         CASE(all_vps_come_back),
         CASE(a_halt_survives),
+        CASE(a_debugger_goes_on_holding),
+        CASE(a_debuggers_stop_is_not_restored),
+        CASE(a_restored_halt_is_told_to_a_debugger_that_waits),
         CASE(a_halt_that_waits_is_saved),
         CASE(guards_are_their_holders),
         CASE(bad_states_are_refused),
+        CASE(a_halt_of_no_vp_is_refused),
         CASE(each_vp_that_refuses_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -214,7 +214,11 @@ static void request_reset(Stress *s)
     stop_unit(s);
     assert_true(pta_partition_reset(s->p, NULL));
     set_spinning(s);
-    model_clear(s);
+    if (s->reported) {
+        s->reason = PTA_HALT_DEBUG_BREAK; /* the debugger goes on holding the VPs */
+    } else {
+        model_clear(s);
+    }
 }
 
 static void request_save(Stress *s)
@@ -239,10 +243,21 @@ static void request_restore(Stress *s)
     if (!pta_partition_restore(s->p, s->saved, &error)) {
         fail_msg("%s", error->message);
     }
+    bool asked = s->attached && g_queue_find(&s->pending, GUINT_TO_POINTER(PTA_HALT_DEBUG_BREAK));
     g_queue_clear(&s->pending);
+    if (asked) {
+        g_queue_push_tail(&s->pending, GUINT_TO_POINTER(PTA_HALT_DEBUG_BREAK));
+    }
+    if (s->reported) {
+        s->reason = s->saved_halted ? s->saved_reason : PTA_HALT_DEBUG_BREAK;
+        return;
+    }
     model_clear(s);
-    s->halted = s->saved_halted;
+    s->halted = s->saved_halted && !pta_halt_kind_is_debuggers(s->saved_reason);
     s->reason = s->saved_reason;
+    if (s->halted && s->attached) {
+        model_report(s);
+    }
 }
 
 static void request_debugger(Stress *s)
