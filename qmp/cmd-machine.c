@@ -231,10 +231,18 @@ bool qmp_query_halt(PtaVm *vm, HaltInfo **ret, GError **error)
     return true;
 }
 
-bool qmp_clear_halt(PtaVm *vm, bool *ret, GError **error)
+static void end_clear_halt(void *data, bool had, const GError *error)
 {
-    *ret = pta_vm_clear_halt(vm);
-    return true;
+    if (error) {
+        pta_qmp_reply_fail(data, error);
+    } else {
+        qmp_clear_halt_return(data, had);
+    }
+}
+
+void qmp_clear_halt(PtaVm *vm, PtaQmpReply *reply)
+{
+    pta_vm_clear_halt(vm, end_clear_halt, reply);
 }
 
 /* ---- processors and memory ---- */

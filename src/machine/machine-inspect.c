@@ -55,9 +55,13 @@ static bool set_clear_halt(void *obj, const char *text, GError **error)
     if (!pta_inspect_parse_bool(text, &clear, error)) {
         return false;
     }
-    if (clear) {
-        pta_vm_clear_halt(obj);
+    if (!clear) {
+        return true;
     }
+    if (pta_partition_debug_attached(((PtaVm *)obj)->partition)) {
+        return pta_throw(error, PTA_ERROR_BAD_STATE, "a debugger is attached");
+    }
+    pta_vm_clear_halt(obj, NULL, NULL);
     return true;
 }
 

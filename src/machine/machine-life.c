@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#include "devices/power.h"
+
 typedef enum Step {
     STEP_END,
     STEP_STOP,
@@ -40,6 +42,7 @@ struct PtaVmTransition {
     GError *error;
     PtaVmDone *done;
     PtaVmPulseDone *pulse_done;
+    PtaVmClearHaltDone *clear_halt_done;
     void *data;
     /* reset */
     bool guest;
@@ -49,6 +52,9 @@ struct PtaVmTransition {
     json_t *saved;
     gint64 stop_us;
     PtaVmPulse pulse;
+    unsigned later; /* PtaVmLater: what came meanwhile, and would be lost by the restore */
+    /* clear-halt */
+    bool had_halt;
 };
 
 static void next_step(PtaVm *vm);
@@ -68,7 +74,8 @@ static bool cont_begin(PtaVm *vm, PtaVmTransition *t, GError **error)
                          pta_run_state_name(vm->state));
     case PTA_RUN_STATE_DEBUG:
         if (pta_partition_debug_attached(vm->partition)) {
-            return pta_throw(error, PTA_ERROR_BAD_STATE, "a debugger has stopped the machine");
+            return pta_throw(error, PTA_ERROR_BAD_STATE,
+                             "a debugger has stopped the machine (it is in state \"debug\")");
         }
         break;
     case PTA_RUN_STATE_PRELAUNCH:
@@ -112,6 +119,31 @@ static const Request stop_request = { { STEP_STOP, STEP_FINISH },
                                       .begin = stop_begin,
                                       .finish = stop_finish };
 
+/* ---- clear-halt ---- */
+
+static bool clear_halt_begin(PtaVm *vm, PtaVmTransition *t, GError **error)
+{
+    if (!pta_partition_halt_reason(vm->partition)) {
+        return false;
+    }
+    if (pta_partition_debug_attached(vm->partition)) {
+        return pta_throw(error, PTA_ERROR_BAD_STATE,
+                         "the halt is a debugger's to clear (the machine is in state \"%s\")",
+                         pta_run_state_name(vm->state));
+    }
+    if (vm->state != PTA_RUN_STATE_PAUSED && vm->state != PTA_RUN_STATE_PRELAUNCH) {
+        pta_vm_enter(vm,
+                     pta_units_started(vm->units) ? PTA_RUN_STATE_RUNNING : PTA_RUN_STATE_PAUSED);
+    }
+    if (vm->state == PTA_RUN_STATE_RUNNING) {
+        pta_vm_tell_resumed(vm);
+    }
+    t->had_halt = pta_partition_clear_halt(vm->partition);
+    return false;
+}
+
+static const Request clear_halt_request = { { STEP_END }, .begin = clear_halt_begin };
+
 /* ---- reset ---- */
 
 static bool reset_begin(PtaVm *vm, PtaVmTransition *t, GError **error)
@@ -129,7 +161,9 @@ static void reset_finish(PtaVm *vm, PtaVmTransition *t)
         pta_vm_enter(vm, PTA_RUN_STATE_PRELAUNCH); /* as QEMU: reset, and waiting for cont */
         return;
     }
-    pta_vm_enter(vm, PTA_RUN_STATE_RUNNING);
+    /* A debugger that holds the VPs goes on holding them. */
+    pta_vm_enter(vm, pta_partition_debug_holds(vm->partition) ? PTA_RUN_STATE_DEBUG
+                                                              : PTA_RUN_STATE_RUNNING);
     pta_vm_tell_resumed(vm);
     t->start = true;
 }
@@ -181,7 +215,7 @@ static void count_saved(PtaVmTransition *t)
 /* Where two values differ first: "fields.tsc"; NULL if nowhere. */
 static char *find_difference(const json_t *a, const json_t *b)
 {
-    if (json_is_object(a) && json_is_object(b) && json_object_size(a) == json_object_size(b)) {
+    if (json_is_object(a) && json_is_object(b)) {
         const char *key;
         json_t *value;
         json_object_foreach((json_t *)(uintptr_t)a, key, value)
@@ -189,6 +223,12 @@ static char *find_difference(const json_t *a, const json_t *b)
             g_autofree char *below = find_difference(value, json_object_get(b, key));
             if (below) {
                 return *below ? g_strdup_printf("%s.%s", key, below) : g_strdup(key);
+            }
+        }
+        json_object_foreach((json_t *)(uintptr_t)b, key, value)
+        {
+            if (!json_object_get(a, key)) {
+                return g_strdup(key);
             }
         }
         return NULL;
@@ -205,9 +245,23 @@ static char *find_difference(const json_t *a, const json_t *b)
     return json_equal(a, b) ? NULL : g_strdup("");
 }
 
+/* What belongs to others in this process, who may have changed it meanwhile: stop guards, and the halts
+ * that a debugger makes and lets go. */
+static void leave_out_others(const PtaVm *vm, json_t *partition)
+{
+    PtaHaltKind kind;
+    const char *reason =
+        json_string_value(json_object_get(json_object_get(partition, "halt"), "reason"));
+    json_object_del(partition, "stop-count");
+    if (pta_partition_debug_attached(vm->partition) ||
+        (reason && pta_halt_kind_parse(reason, &kind) && pta_halt_kind_is_debuggers(kind))) {
+        json_object_del(partition, "halt");
+    }
+}
+
 /* Each unit is again what it was. One thing may differ: the guest is told anew how TSC and reference
  * time relate, by a new sequence number (TLFS 12.7). */
-static GError *compare_saved(const json_t *before, const json_t *after)
+static GError *compare_saved(const PtaVm *vm, const json_t *before, const json_t *after)
 {
     g_autoptr(GString) text = g_string_new(NULL);
     for (size_t i = 0; i < json_array_size(before); i++) {
@@ -218,6 +272,9 @@ static GError *compare_saved(const json_t *before, const json_t *after)
         json_t *now = json_object_get(json_object_get(b, "state"), "fields");
         if (strcmp(name, "synic") == 0) {
             json_object_set(old, "tsc_sequence", json_object_get(now, "tsc_sequence"));
+        } else if (strcmp(name, "partition") == 0) {
+            leave_out_others(vm, json_object_get(a, "state"));
+            leave_out_others(vm, json_object_get(b, "state"));
         }
         g_autofree char *where =
             find_difference(json_object_get(a, "state"), json_object_get(b, "state"));
@@ -232,9 +289,25 @@ static GError *compare_saved(const json_t *before, const json_t *after)
 
 /* ---- steps ---- */
 
+bool pta_vm_do_later(PtaVm *vm, PtaVmLater what)
+{
+    PtaVmTransition *t = g_queue_peek_head(&vm->transitions);
+    if (!t || t->request != &pulse_request) {
+        return false;
+    }
+    t->later |= (unsigned)what;
+    return true;
+}
+
 static void end_transition(PtaVm *vm)
 {
     PtaVmTransition *t = g_queue_pop_head(&vm->transitions);
+    if (t->later & PTA_VM_LATER_BUTTON) {
+        pta_power_button(vm->power);
+    }
+    if (t->later & PTA_VM_LATER_NMI) {
+        pta_vm_inject_nmi(vm);
+    }
     if (t->error) {
         g_info("machine: %s", t->error->message);
     }
@@ -243,6 +316,9 @@ static void end_transition(PtaVm *vm)
     }
     if (t->pulse_done) {
         t->pulse_done(t->data, &t->pulse, t->error);
+    }
+    if (t->clear_halt_done) {
+        t->clear_halt_done(t->data, t->had_halt, t->error);
     }
     json_decref(t->saved);
     g_clear_error(&t->error);
@@ -286,7 +362,7 @@ static void step_done(void *data, json_t *saved, const GError *error)
         t->saved = json_incref(saved);
         count_saved(t);
     } else if (step == STEP_SAVE_TOO) {
-        t->error = compare_saved(t->saved, saved);
+        t->error = compare_saved(vm, t->saved, saved);
     }
     next_step(vm);
 }
@@ -391,6 +467,13 @@ void pta_vm_reset(PtaVm *vm, PtaVmDone *done, void *data)
     enqueue(vm, t);
 }
 
+void pta_vm_clear_halt(PtaVm *vm, PtaVmClearHaltDone *done, void *data)
+{
+    PtaVmTransition *t = transition_new(&clear_halt_request, data);
+    t->clear_halt_done = done;
+    enqueue(vm, t);
+}
+
 static void guest_reset_done(void *data, const GError *error)
 {
     (void)data;
@@ -418,6 +501,12 @@ void pta_vm_pulse_save_restore(PtaVm *vm, PtaVmPulseDone *done, void *data)
     PtaVmTransition *t = transition_new(&pulse_request, data);
     t->pulse_done = done;
     enqueue(vm, t);
+}
+
+bool pta_vm_will_run(const PtaVm *vm)
+{
+    const PtaVmTransition *t = g_queue_peek_head((GQueue *)(uintptr_t)&vm->transitions);
+    return pta_units_started(vm->units) || (t && t->begun && t->start);
 }
 
 void pta_vm_wait(PtaVm *vm)

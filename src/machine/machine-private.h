@@ -81,5 +81,14 @@ void pta_vm_tell_resumed(PtaVm *vm);
 
 /* machine-life.c: the guest asked for a reset; cause is QEMU's ShutdownCause, a constant. */
 void pta_vm_guest_reset(PtaVm *vm, const char *cause);
+/* If the machine is in the middle of a save and restore, which would lose it: noted, and done at the
+ * end. False: it is not. */
+typedef enum PtaVmLater {
+    PTA_VM_LATER_BUTTON = 1,
+    PTA_VM_LATER_NMI = 2,
+} PtaVmLater;
+bool pta_vm_do_later(PtaVm *vm, PtaVmLater what);
+/* The units are started, or will be at the end of the request that is under way. */
+bool pta_vm_will_run(const PtaVm *vm);
 
 #endif

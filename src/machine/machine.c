@@ -84,7 +84,9 @@ bool pta_vm_powerdown(PtaVm *vm, GError **error)
                          "the machine is in state \"%s\", not running: nobody would see the button",
                          pta_run_state_name(vm->state));
     }
-    pta_power_button(vm->power);
+    if (!pta_vm_do_later(vm, PTA_VM_LATER_BUTTON)) {
+        pta_power_button(vm->power);
+    }
     PTA_VM_TELL(vm, powerdown);
     return true;
 }
@@ -99,6 +101,9 @@ void pta_vm_quit(PtaVm *vm, const char *cause, int status)
 void pta_vm_inject_nmi(PtaVm *vm)
 {
     pta_assert_main();
+    if (pta_vm_do_later(vm, PTA_VM_LATER_NMI)) {
+        return;
+    }
     for (unsigned i = 0; i < vm->config->partition->vps; i++) {
         pta_partition_nmi(vm->partition, i);
     }
@@ -233,8 +238,7 @@ void pta_vm_on_debug(void *opaque, bool stopped)
     if (stopped && vm->state == PTA_RUN_STATE_RUNNING) {
         pta_vm_enter(vm, PTA_RUN_STATE_DEBUG);
     } else if (!stopped && vm->state == PTA_RUN_STATE_DEBUG) {
-        pta_vm_enter(vm,
-                     pta_units_started(vm->units) ? PTA_RUN_STATE_RUNNING : PTA_RUN_STATE_PAUSED);
+        pta_vm_enter(vm, pta_vm_will_run(vm) ? PTA_RUN_STATE_RUNNING : PTA_RUN_STATE_PAUSED);
     }
 }
 
@@ -260,22 +264,6 @@ void pta_vm_on_watchdog(PtaVm *vm, WatchdogAction action)
             g_warning("machine: the watchdog expired, but %s", error->message);
         }
     }
-}
-
-bool pta_vm_clear_halt(PtaVm *vm)
-{
-    pta_assert_main();
-    if (!pta_partition_halt_reason(vm->partition)) {
-        return false;
-    }
-    if (vm->state != PTA_RUN_STATE_PAUSED && vm->state != PTA_RUN_STATE_PRELAUNCH) {
-        pta_vm_enter(vm,
-                     pta_units_started(vm->units) ? PTA_RUN_STATE_RUNNING : PTA_RUN_STATE_PAUSED);
-    }
-    if (vm->state == PTA_RUN_STATE_RUNNING) {
-        pta_vm_tell_resumed(vm);
-    }
-    return pta_partition_clear_halt(vm->partition);
 }
 
 /* ---- what others may see ---- */

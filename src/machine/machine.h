@@ -128,8 +128,10 @@ void pta_vm_wait(PtaVm *vm);
 bool pta_vm_powerdown(PtaVm *vm, GError **error);
 /* Asks the process to end: observers hear `shutdown` (host-qmp-quit or host-signal) and `quit`. */
 void pta_vm_quit(PtaVm *vm, const char *cause, int status);
-/* Takes back the outstanding halt; the machine runs on unless stopped. Whether there was one. */
-bool pta_vm_clear_halt(PtaVm *vm);
+/* Takes back the outstanding halt when its turn comes; the machine runs on unless stopped. had: whether
+ * there was one. BAD_STATE while a debugger is attached: it is told of halts, and clears them. */
+typedef void PtaVmClearHaltDone(void *data, bool had, const GError *error);
+void pta_vm_clear_halt(PtaVm *vm, PtaVmClearHaltDone *done, void *data);
 void pta_vm_inject_nmi(PtaVm *vm);
 /* What follows an expiry of the watchdog, instead of what the description says. */
 void pta_vm_set_watchdog_action(PtaVm *vm, WatchdogAction action);

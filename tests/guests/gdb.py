@@ -352,6 +352,39 @@ def a_halt_is_handed_over():
         equal(monitor.command("query-status")["status"], "guest-panicked", "status")
 
 
+def others_have_the_monitor():
+    """What a client does to a machine that the debugger holds leaves it held, and the debugger unharmed."""
+    with small(2) as machine, Gdb(symbols()) as gdb:
+        machine.wait_console("guest: ready")
+        monitor = machine.monitor()
+        gdb.run("target remote " + machine.gdb)
+        gdb.run("hbreak innermost")
+        gdb.expect("continue", "Breakpoint 1, innermost")
+        for name in "pulse-save-restore", "stop":
+            monitor.command(name)
+        check("state \"debug\"" in monitor.error("clear-halt")["desc"], "clear-halt was not refused")
+        check("state \"debug\"" in monitor.error("cont")["desc"], "cont was not refused")
+        check("debugger" in monitor.error("qom-set", path="/partition", property="clear-halt",
+                                          value=True)["desc"], "setting clear-halt was not refused")
+        equal(monitor.command("query-status")["status"], "debug", "status")
+        gdb.expect("flushregs", "flushed")
+        gdb.expect("p $pc", "innermost")
+        gdb.run("set var $rax = 77")
+        equal(gdb.value("$rax"), 77, "$rax")
+        gdb.expect("continue", "Breakpoint 1, innermost")
+        monitor.command("system_reset")
+        equal(monitor.command("query-status")["status"], "debug", "status after a reset")
+        check(not monitor.command("inspect", path="/partition")["running"], "the VPs run")
+        gdb.run("flushregs")
+        check(gdb.value("$cr0") & 0x80000000 == 0, "$cr0 is not that of the first instruction")
+        gdb.run("set var $rax = 0x2badb002")  # as the loader has it
+        gdb.expect("continue", "Breakpoint 1, innermost")
+        gdb.run("delete")
+        gdb.expect("detach", "detached")
+        equal(monitor.command("query-status")["status"], "running", "status at the end")
+        equal(monitor.count("HALT"), 0, "HALT events")
+
+
 def from_the_first_instruction_by_tcp():
     with small(args=("--paused",)) as machine:
         monitor = machine.monitor()
@@ -607,7 +640,7 @@ def a_power_off_ends_the_session():
 if __name__ == "__main__":
     cases = [breakpoints_and_steps, registers_and_memory, watchpoints, odd_instructions, threads,
              an_interrupt_stops_a_spinning_guest, nothing_is_reported_while_it_is_there,
-             a_halt_is_handed_over, from_the_first_instruction_by_tcp, garbage_on_the_socket,
+             a_halt_is_handed_over, others_have_the_monitor, from_the_first_instruction_by_tcp, garbage_on_the_socket,
              a_script_in_batch_mode]
     if os.path.exists(guest_file("vmlinuz")) and os.path.exists(guest_file("initrd.img")):
         cases += [a_debian_kernel, a_debian_kernel_on_two_vps, a_reboot_under_the_debugger,

@@ -778,8 +778,44 @@ def typed_ahead():
         t.end()
 
 
+def during_a_pulse():
+    """what comes in the middle of a save and restore neither disturbs it nor is lost"""
+    with open("disk.img", "wb") as disk:
+        disk.truncate(1 << 20)
+    vm = Machine(devices=[
+        {"id": "serial0", "type": "uart16550", "chardev": {"type": "unix", "path": "serial.sock"}},
+        {"id": "disk0", "type": "virtio-blk", "block": {"type": "file", "path": "disk.img"}}])
+    try:
+        a, b = Client(), Client("two.sock")
+        for _ in range(50):  # disks take their time, so others have their turn in between
+            a.send({"execute": "pulse-save-restore"})
+            b.call("system_powerdown")
+            reply = a.reply()
+            assert "return" in reply, reply
+            equal(b.call("qom-get", path="/devices/power", property="events"), "0x1")
+            b.call("system_reset")
+            equal(b.call("qom-get", path="/devices/power", property="events"), "0x0")
+        vm.guest("x")
+        vm.hear("x")
+        for _ in range(50):
+            vm.guest("t")
+            b.event("HALT")
+            b.event("STOP")
+            a.send({"execute": "pulse-save-restore"})
+            equal(b.call("clear-halt"), True)
+            equal(b.call("query-status")["status"], "running")
+            reply = a.reply()
+            assert "return" in reply, reply
+            equal(b.call("query-halt"), {"halted": False})
+            equal(b.call("query-status")["status"], "running")
+            equal(b.call("qom-get", path="/partition", property="running"), True)
+            b.call("system_reset")
+    finally:
+        vm.end()
+
+
 def main():
-    tests = [queries, run_states, halt, many_requests, powered_off, exits, watchdog_resets,
+    tests = [queries, run_states, halt, many_requests, during_a_pulse, powered_off, exits, watchdog_resets,
              watchdog_halts, watchdog_exits, watchdog_actions, tree, one_shot, watch, watch_in_place,
              console, typed_ahead]
     print(f"1..{len(tests)}", flush=True)
