@@ -257,6 +257,7 @@ static void leave_out_others(const PtaVm *vm, json_t *partition)
         (reason && pta_halt_kind_parse(reason, &kind) && pta_halt_kind_is_debuggers(kind))) {
         json_object_del(partition, "halt");
     }
+    json_object_del(json_object_get(partition, "halt"), "reported");
 }
 
 /* Each unit is again what it was. One thing may differ: the guest is told anew how TSC and reference

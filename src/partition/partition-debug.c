@@ -31,6 +31,7 @@ bool partition_hold_for_debugger(PtaPartition *p)
     }
     g_assert(p->halt_reason);
     *p->halt_reason = (PtaHaltReason){ .kind = PTA_HALT_DEBUG_BREAK, .time_us = g_get_real_time() };
+    p->halt_told = false;
     return true;
 }
 
@@ -60,7 +61,7 @@ void pta_partition_debug_detach(PtaPartition *p)
     }
     p->debug = (PtaPartitionDebug){ 0 };
     if (p->halt_reason) {
-        p->params.on_halt(p->params.opaque, p->halt_reason);
+        partition_report_halt(p);
     }
 }
 

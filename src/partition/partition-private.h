@@ -28,6 +28,7 @@ struct PtaPartition {
     unsigned stop_count;        /* stop guards held */
     bool needs_reset;           /* VPs ran since registers were set */
     PtaHaltReason *halt_reason; /* outstanding */
+    bool halt_told;             /* it went to on_halt, not only to a debugger */
     PtaX86State *initial;       /* what the last boot began with */
     GArray *initial_pages;      /* of PtaInitialPages */
     PtaPartitionDebug debug;
@@ -38,6 +39,8 @@ void partition_start_vps(PtaPartition *p);
 void partition_stop_vps(PtaPartition *p);
 /* Takes all halts that wait. */
 void partition_take_halts(PtaPartition *p);
+/* The outstanding halt to on_halt, which may end it. */
+void partition_report_halt(PtaPartition *p);
 /* Forgets the outstanding halt; whether there was one. VPs are not started. */
 bool partition_forget_halt(PtaPartition *p);
 /* The code around a triple fault, into the reason. RAM is as it was then. */

@@ -220,7 +220,7 @@ static const PtaStateField halt_fields[] = {
 };
 static const PtaStateDesc halt_desc = { "halt", 1, sizeof(HaltState), halt_fields, halt_validate };
 
-static json_t *save_halt(const PtaHaltReason *reason)
+static json_t *save_halt(const PtaHaltReason *reason, bool told)
 {
     HaltState s = {
         .regs = reason->regs,
@@ -232,8 +232,8 @@ static json_t *save_halt(const PtaHaltReason *reason)
         .has_regs = reason->has_regs,
     };
     g_autofree char *text = g_utf8_make_valid(reason->text, -1);
-    return json_pack("{s:s, s:s, s:o}", "reason", pta_halt_kind_name(reason->kind), "text", text,
-                     "state", pta_state_save(&halt_desc, &s));
+    return json_pack("{s:s, s:s, s:b, s:o}", "reason", pta_halt_kind_name(reason->kind), "text",
+                     text, "reported", told, "state", pta_state_save(&halt_desc, &s));
 }
 
 json_t *pta_partition_save(PtaPartition *p)
@@ -246,19 +246,20 @@ json_t *pta_partition_save(PtaPartition *p)
                               "stop-count", (int)p->stop_count);
     json_object_set_new(saved, "vps", pta_vp_set_save(p->vps));
     if (p->halt_reason) {
-        json_object_set_new(saved, "halt", save_halt(p->halt_reason));
+        json_object_set_new(saved, "halt", save_halt(p->halt_reason, p->halt_told));
     }
     return saved;
 }
 
 /* A new reason, or NULL. */
-static PtaHaltReason *load_halt(const PtaPartition *p, json_t *halt, GError **error)
+static PtaHaltReason *load_halt(const PtaPartition *p, json_t *halt, bool *told, GError **error)
 {
     const char *kind = json_string_value(json_object_get(halt, "reason"));
     const char *text = json_string_value(json_object_get(halt, "text"));
     json_t *state = json_object_get(halt, "state");
-    if (!kind || !text || !state || json_object_size(halt) != 3) {
-        pta_throw(error, PTA_ERROR_BAD_SNAPSHOT, "halt: expected reason, text and state");
+    json_t *reported = json_object_get(halt, "reported");
+    if (!kind || !text || !json_is_boolean(reported) || !state || json_object_size(halt) != 4) {
+        pta_throw(error, PTA_ERROR_BAD_SNAPSHOT, "halt: expected reason, text, reported and state");
         return NULL;
     }
     g_autofree PtaHaltReason *reason = g_new0(PtaHaltReason, 1);
@@ -274,6 +275,7 @@ static PtaHaltReason *load_halt(const PtaPartition *p, json_t *halt, GError **er
         pta_throw(error, PTA_ERROR_BAD_SNAPSHOT, "halt: there is no vp%u", s.vp);
         return NULL;
     }
+    *told = json_is_true(reported);
     g_strlcpy(reason->text, text, sizeof(reason->text));
     reason->regs = s.regs;
     reason->dr6 = s.dr6;
@@ -302,7 +304,7 @@ static void drop_halts(PtaPartition *p)
 }
 
 /* The halt is another one, or none; who holds the VPs is not part of the state. */
-static void replace_halt(PtaPartition *p, PtaHaltReason *reason)
+static void replace_halt(PtaPartition *p, PtaHaltReason *reason, bool told)
 {
     drop_halts(p);
     if (reason && reason->kind == PTA_HALT_TRIPLE_FAULT && reason->has_regs) {
@@ -312,6 +314,7 @@ static void replace_halt(PtaPartition *p, PtaHaltReason *reason)
         if (reason) {
             g_free(p->halt_reason);
             p->halt_reason = reason;
+            p->halt_told = told;
         }
         return;
     }
@@ -319,7 +322,10 @@ static void replace_halt(PtaPartition *p, PtaHaltReason *reason)
     if (reason && !pta_halt_kind_is_debuggers(reason->kind)) {
         p->halt_reason = g_steal_pointer(&reason);
         pta_halt_count(p->halt);
-        partition_report_to_debugger(p, p->halt_reason);
+        p->halt_told = told;
+        if (!partition_report_to_debugger(p, p->halt_reason) && !told) {
+            partition_report_halt(p); /* a debugger that has gone heard of it, and nobody else */
+        }
     }
     g_free(reason); /* of a debugger that has let it go, or is not there */
 }
@@ -337,7 +343,8 @@ static bool restore(PtaPartition *p, const json_t *saved, GError **error)
                          "expected partition, vps, stop-count and perhaps halt");
     }
     g_autofree PtaHaltReason *reason = NULL;
-    if ((halt && !(reason = load_halt(p, halt, error))) ||
+    bool told = false;
+    if ((halt && !(reason = load_halt(p, halt, &told, error))) ||
         !pta_state_load(&partition_desc, partition, &s, error)) {
         return false;
     }
@@ -347,7 +354,7 @@ static bool restore(PtaPartition *p, const json_t *saved, GError **error)
     if (!pta_vp_set_restore(p->vps, vps, error)) {
         return false;
     }
-    replace_halt(p, g_steal_pointer(&reason));
+    replace_halt(p, g_steal_pointer(&reason), told);
     return true;
 }
 

@@ -254,6 +254,12 @@ static void replay_mtrrs(PtaPartition *p)
     }
 }
 
+void partition_report_halt(PtaPartition *p)
+{
+    p->halt_told = true;
+    p->params.on_halt(p->params.opaque, p->halt_reason);
+}
+
 static void handle_halt(PtaPartition *p, PtaHaltReason *reason)
 {
     partition_stop_vps(p);
@@ -278,7 +284,7 @@ static void handle_halt(PtaPartition *p, PtaHaltReason *reason)
     g_info("halt: %s%s%s", pta_halt_kind_name(reason->kind), reason->text[0] ? ": " : "",
            reason->text);
     if (!partition_report_to_debugger(p, reason)) {
-        p->params.on_halt(p->params.opaque, reason);
+        partition_report_halt(p);
     }
 }
 
@@ -306,6 +312,7 @@ bool partition_forget_halt(PtaPartition *p)
         return false;
     }
     g_clear_pointer(&p->halt_reason, g_free);
+    p->halt_told = false;
     pta_halt_clear(p->halt);
     if (p->debug.reported) {
         p->debug.reported = false;

@@ -62,7 +62,7 @@ bool pta_partition_reset(PtaPartition *p, GError **error);
 json_t *pta_partition_save(PtaPartition *p);
 /* Only while stopped; RAM has been restored. A halt of this process that is outstanding or waits is
  * forgotten: it belongs to what is overwritten. The saved one is outstanding afterwards and is not
- * reported again, but to a debugger that waits for a halt. Of a halt that a debugger made (a break, a
+ * reported again, but to a debugger that waits for a halt, or if only a debugger heard of it before. Of a halt that a debugger made (a break, a
  * breakpoint) nothing is restored unless it holds the VPs now. BAD_SNAPSHOT; after an error VPs may
  * have parts of both states: reset. */
 bool pta_partition_restore(PtaPartition *p, const json_t *saved, GError **error);

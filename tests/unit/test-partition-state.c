@@ -412,6 +412,32 @@ static void a_restored_halt_is_told_to_a_debugger_that_waits(void **state)
     json_decref(saved);
 }
 
+/* Only the debugger heard of it, and has gone when it comes back. */
+static void a_restored_halt_is_told_to_those_who_have_not_heard(void **state)
+{
+    Fixture *f = *state;
+    PtaHaltKind last = PTA_N_HALTS;
+    assert_true(pta_partition_debug_attach(f->p, NULL));
+    pta_partition_start(f->p);
+    pta_partition_debug_resume(f->p, heard, &last);
+    fixture_halt(f, PTA_HALT_POWER_OFF);
+    fixture_drain();
+    pta_partition_stop(f->p);
+    json_t *saved = through_text(pta_partition_save(f->p));
+    assert_true(pta_partition_reset(f->p, NULL));
+    pta_partition_debug_resume(f->p, heard, &last);
+    pta_partition_debug_detach(f->p);
+    assert_int_equal(f->halts, 0);
+    assert_true(pta_partition_restore(f->p, saved, NULL));
+    assert_int_equal(f->halts, 1);
+    assert_int_equal(f->last, PTA_HALT_POWER_OFF);
+    json_decref(saved);
+    saved = pta_partition_save(f->p);
+    assert_true(pta_partition_restore(f->p, saved, NULL));
+    assert_int_equal(f->halts, 1);
+    json_decref(saved);
+}
+
 static void a_halt_that_waits_is_saved(void **state)
 {
     Fixture *f = *state;
@@ -497,9 +523,9 @@ static void bad_register(json_t *saved)
 
 static void bad_halt_kind(json_t *saved)
 {
-    json_object_set_new(
-        saved, "halt",
-        json_pack("{s:s, s:s, s:{}}", "reason", "replay-mtrrs", "text", "", "state"));
+    json_object_set_new(saved, "halt",
+                        json_pack("{s:s, s:s, s:b, s:{}}", "reason", "replay-mtrrs", "text", "",
+                                  "reported", 1, "state"));
 }
 
 static void bad_halt(json_t *saved)
@@ -523,7 +549,7 @@ static void bad_states_are_refused(void **state)
         { more_members, "expected partition, vps, stop-count and perhaps halt" },
         { bad_register, "vp1: vp.tsc: expected an integer as a string \"0x…\"" },
         { bad_halt_kind, "halt: \"replay-mtrrs\" is no reason" },
-        { bad_halt, "halt: expected reason, text and state" },
+        { bad_halt, "halt: expected reason, text, reported and state" },
     };
     Fixture *f = *state;
     g_autofree PtaX86State *got = g_new(PtaX86State, 1);
@@ -598,6 +624,7 @@ int main(void)
         CASE(a_debugger_goes_on_holding),
         CASE(a_debuggers_stop_is_not_restored),
         CASE(a_restored_halt_is_told_to_a_debugger_that_waits),
+        CASE(a_restored_halt_is_told_to_those_who_have_not_heard),
         CASE(a_halt_that_waits_is_saved),
         CASE(guards_are_their_holders),
         CASE(bad_states_are_refused),

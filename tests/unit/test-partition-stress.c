@@ -36,6 +36,7 @@ typedef struct Stress {
     bool vps_started; /* the VPs, halted or not */
     bool halted;
     PtaHaltKind reason;
+    bool told;      /* not only to a debugger */
     GQueue pending; /* kinds of halts that were not taken, oldest first */
     unsigned n_guards;
     PtaStopGuard *guards[MAX_GUARDS];
@@ -43,7 +44,7 @@ typedef struct Stress {
     unsigned want_reports, want_debug_reports;
     PtaHaltKind want_last;
     json_t *saved;
-    bool saved_halted;
+    bool saved_halted, saved_told;
     PtaHaltKind saved_reason;
 } Stress;
 
@@ -131,6 +132,7 @@ static void model_report(Stress *s)
         s->want_debug_reports++;
         s->want_last = s->reason;
     } else if (!s->attached) {
+        s->told = true;
         s->want_reports++;
         s->want_last = s->reason;
     }
@@ -146,6 +148,7 @@ static void model_take_all(Stress *s)
         } else if (!s->halted) {
             s->halted = true;
             s->reason = kind;
+            s->told = false;
             model_report(s);
         }
     }
@@ -215,6 +218,7 @@ static void request_reset(Stress *s)
     assert_true(pta_partition_reset(s->p, NULL));
     set_spinning(s);
     if (s->reported) {
+        s->told = false;
         s->reason = PTA_HALT_DEBUG_BREAK; /* the debugger goes on holding the VPs */
     } else {
         model_clear(s);
@@ -228,6 +232,7 @@ static void request_save(Stress *s)
     s->saved = pta_partition_save(s->p);
     s->saved_halted = s->halted;
     s->saved_reason = s->reason;
+    s->saved_told = s->told;
 }
 
 static void request_restore(Stress *s)
@@ -250,12 +255,14 @@ static void request_restore(Stress *s)
     }
     if (s->reported) {
         s->reason = s->saved_halted ? s->saved_reason : PTA_HALT_DEBUG_BREAK;
+        s->told = s->saved_halted && s->saved_told;
         return;
     }
     model_clear(s);
     s->halted = s->saved_halted && !pta_halt_kind_is_debuggers(s->saved_reason);
     s->reason = s->saved_reason;
-    if (s->halted && s->attached) {
+    s->told = s->saved_told;
+    if (s->halted && (s->attached || !s->told)) {
         model_report(s);
     }
 }
@@ -269,6 +276,7 @@ static void request_debugger(Stress *s)
     } else if (g_rand_int_range(s->rand, 0, 3) == 0) {
         s->attached = s->notifier = s->reported = false;
         if (s->halted) {
+            s->told = true;
             s->want_reports++;
             s->want_last = s->reason;
         }
