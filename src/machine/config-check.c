@@ -194,7 +194,7 @@ static bool check_device(const Check *c, const char *where, const DeviceConfig *
 /* The machine's own devices and units have ids as well. */
 static bool check_id(const Check *c, const char *where, const DeviceConfig *d)
 {
-    static const char *const own[] = { "ioapic", "power", "partition", NULL };
+    static const char *const own[] = { "ioapic", "power", "partition", "synic", NULL };
     bool taken = g_strv_contains(own, d->id) ||
                  (g_str_equal(d->id, "rtc") && d->type != DEVICE_CONFIG_TYPE_RTC_CMOS);
     return !taken || pta_throw(c->error, PTA_ERROR_BAD_DESCRIPTION,

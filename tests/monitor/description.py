@@ -107,6 +107,7 @@ FAULTS = [
     ("id of another form", [("devices.2.id", "0 x")], "$.devices[2].id", "expected an id"),
     ("id of the machine's own", [("devices.2.id", "power")], "$.devices[2].id", "expected another"),
     ("id of a unit", [("devices.2.id", "partition")], "$.devices[2].id", "expected another"),
+    ("id of another unit", [("devices.2.id", "synic")], "$.devices[2].id", "expected another"),
     ("device without a type", [("devices.2.type", ABSENT)], "$.devices[2].type", "found nothing"),
     ("device of unknown type", [("devices.2.type", "ide")], "$.devices[2].type", 'found "ide"'),
     ("device is a number", [("devices.2", 7)], "$.devices[2]", "expected an object, found 7"),
