@@ -501,7 +501,7 @@ void pta_gdb_detach(PtaGdbSession *s)
     }
     take_halts(s);
     pta_gdb_breaks_clear(&s->breaks);
-    if (s->state == PTA_GDB_RESETTING || /* whatever it was, that ends it */
+    if (s->killing || s->state == PTA_GDB_RESETTING || /* whatever it was, that ends it */
         (s->state == PTA_GDB_STOPPED && pta_halt_kind_is_debuggers(held_by(s)))) {
         pta_partition_debug_resume(p, ignore_halt, NULL);
     }
@@ -512,6 +512,7 @@ void pta_gdb_detach(PtaGdbSession *s)
 void pta_gdb_kill(PtaGdbSession *s)
 {
     pta_partition_stop(s->env->partition); /* the guest executes nothing any more */
+    s->killing = true;
     pta_gdb_detach(s);
     s->env->kill(s->env->opaque);
 }

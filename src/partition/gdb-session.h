@@ -48,6 +48,7 @@ struct PtaGdbSession {
     PtaGdbState state;
     bool breaking;  /* it wants to hear of a DEBUG_BREAK */
     bool detaching; /* and no longer of any stop */
+    bool killing;   /* nor does anybody else: the machine ends */
     bool no_ack;
     bool swbreak, hwbreak; /* it understands these stop reasons */
     bool physical;         /* addresses are guest-physical */

@@ -880,6 +880,18 @@ static void kills(void **state)
     assert_int_equal(g->kills, 3);
 }
 
+/* The machine ends: what the guest has done by then leads to nothing. */
+static void kills_what_has_halted(void **state)
+{
+    Gdb *g = *state;
+    ask(g, "c");
+    fixture_halt(g->f, PTA_HALT_POWER_OFF);
+    assert_string_equal(wait_stop(g), "W00;");
+    ask(g, "k");
+    assert_int_equal(g->kills, 1);
+    assert_int_equal(g->f->halts, 0);
+}
+
 #define GDB(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -912,6 +924,7 @@ int main(void)
         GDB(one_debugger),
         GDB(going_away),
         GDB(kills),
+        GDB(kills_what_has_halted),
     };
     return cmocka_run_group_tests_name("gdb-session", tests, NULL, NULL);
 }
