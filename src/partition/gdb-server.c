@@ -94,6 +94,9 @@ static void on_output(void *opaque)
 
 static void client_write(Client *c)
 {
+    if (!c->session) {
+        return;
+    }
     GByteArray *out = c->session->out;
     while (out->len > 0) {
         ssize_t n = send(c->fd, out->data, out->len, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -125,22 +128,27 @@ static void client_read(Client *c)
     }
 }
 
+static bool client_takes_input(const Client *c)
+{
+    return !c->session || pta_gdb_session_takes_input(c->session);
+}
+
 static bool client_may_read(const Client *c)
 {
-    return !c->ended && c->in_next == c->in_len && pta_gdb_session_takes_input(c->session);
+    return !c->ended && c->in_next == c->in_len && client_takes_input(c);
 }
 
 static void client_watch(Client *c)
 {
     GIOCondition want = client_may_read(c) ? G_IO_IN : 0;
-    if (c->session->out->len > 0) {
+    if (c->session && c->session->out->len > 0) {
         want |= G_IO_OUT;
     }
     if (want != c->watched) {
         c->watched = want;
         g_source_modify_unix_fd(c->source, c->tag, want);
     }
-    if (c->in_next < c->in_len && pta_gdb_session_takes_input(c->session)) {
+    if (c->in_next < c->in_len && client_takes_input(c)) {
         g_source_set_ready_time(c->source, 0);
     }
 }
@@ -148,14 +156,48 @@ static void client_watch(Client *c)
 /* A hang-up counts at once, unless what the debugger said before has not been heard yet. */
 static bool client_is_done(const Client *c)
 {
-    bool heard = c->in_next == c->in_len || !pta_gdb_session_takes_input(c->session);
-    return c->session->state == PTA_GDB_ENDED || (c->ended && heard);
+    bool heard = c->in_next == c->in_len || !client_takes_input(c);
+    return (c->session && c->session->state == PTA_GDB_ENDED) || (c->ended && heard);
+}
+
+/* With an answer that gdb shows to its user. */
+static void send_refusal(int fd, const char *why)
+{
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autofree char *text = g_strconcat("E.", why, NULL);
+    g_byte_array_append(out, (const uint8_t *)"+", 1);
+    pta_gdb_write(out, text, strlen(text));
+    ssize_t n = send(fd, out->data, out->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n; /* it is hung up on in any case */
+}
+
+/* It is a debugger: it attaches, which stops the machine. */
+static void client_begin(Client *c)
+{
+    g_autoptr(GError) error = NULL;
+    c->session = pta_gdb_session_new(&c->gdb->env, on_output, c, &error);
+    if (!c->session) {
+        send_refusal(c->fd, error->message);
+        c->ended = true;
+        c->in_next = c->in_len;
+        return;
+    }
+    c->gdb->sessions++;
+    g_message("a debugger has come");
+}
+
+static void client_leave(Client *c)
+{
+    if (c->session) {
+        g_message("the debugger has gone");
+    }
+    c->gdb->client = NULL;
+    client_free(c);
 }
 
 static gboolean client_dispatch(gpointer data)
 {
     Client *c = data;
-    PtaGdb *gdb = c->gdb;
     GIOCondition ready = g_source_query_unix_fd(c->source, c->tag);
     if (g_source_get_ready_time(c->source) >= 0) {
         g_source_set_ready_time(c->source, -1);
@@ -168,55 +210,52 @@ static gboolean client_dispatch(gpointer data)
             c->ended = true; /* nothing that could be read would be of use */
         }
     }
-    c->in_next += pta_gdb_session_feed(c->session, c->in + c->in_next, c->in_len - c->in_next);
+    if (c->heard && !c->session) {
+        client_begin(c);
+    }
+    if (c->session) {
+        c->in_next += pta_gdb_session_feed(c->session, c->in + c->in_next, c->in_len - c->in_next);
+    }
     client_write(c);
     if (client_is_done(c)) {
-        g_message("the debugger has gone");
-        gdb->client = NULL;
-        client_free(c);
+        client_leave(c);
         return G_SOURCE_REMOVE;
     }
     client_watch(c);
     return G_SOURCE_CONTINUE;
 }
 
-/* With an answer that gdb shows to its user. */
-static void refuse_client(int fd, const char *why)
-{
-    g_autoptr(GByteArray) out = g_byte_array_new();
-    g_autofree char *text = g_strconcat("E.", why, NULL);
-    g_byte_array_append(out, (const uint8_t *)"+", 1);
-    pta_gdb_write(out, text, strlen(text));
-    ssize_t n = send(fd, out->data, out->len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    (void)n; /* it is hung up on in any case */
-    pta_close(fd);
-}
-
+/*
+ * On a UNIX socket whoever comes is a debugger. On TCP it has to say something first: until then it
+ * does not stop the machine, and makes way for the next one.
+ */
 static void client_new(PtaGdb *gdb, int fd)
 {
-    if (gdb->client) {
-        refuse_client(fd, "another debugger is attached");
+    if (gdb->client && gdb->client->session) {
+        send_refusal(fd, "another debugger is attached");
+        pta_close(fd);
         return;
     }
-    g_autoptr(GError) error = NULL;
+    if (gdb->client) {
+        client_leave(gdb->client);
+    }
     Client *c = g_new0(Client, 1);
     c->gdb = gdb;
     c->fd = fd;
-    c->session = pta_gdb_session_new(&gdb->env, on_output, c, &error);
-    if (!c->session) {
-        refuse_client(fd, error->message);
-        g_free(c);
-        return;
-    }
     c->heard = gdb->path != NULL;
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* a UNIX socket refuses it */
     c->source = source_new(client_dispatch, c, fd, &c->tag);
     c->watched = G_IO_IN;
-    client_watch(c);
     gdb->client = c;
-    gdb->sessions++;
-    g_message("a debugger has come");
+    if (c->heard) {
+        client_begin(c);
+        if (!c->session) {
+            client_leave(c);
+            return;
+        }
+    }
+    client_watch(c);
 }
 
 /* ---- listening ---- */

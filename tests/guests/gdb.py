@@ -466,6 +466,30 @@ def garbage_on_the_socket():
             let_it_end(machine, gdb)
 
 
+def who_says_nothing_stops_nothing():
+    with small() as machine:
+        machine.wait_console("guest: ready")
+        monitor = machine.monitor()
+        monitor.command("gdbserver", device="none")
+        where = monitor.command("gdbserver", device="tcp::0")
+        port = int(where["device"].rsplit(":", 1)[1])
+        silent = [socket.create_connection(("127.0.0.1", port), LIMIT) for _ in range(3)]
+        time.sleep(0.2)
+        equal(monitor.command("query-status")["status"], "running", "status")
+        equal(monitor.command("inspect", path="/partition/gdb")["attached"], False, "attached")
+        for sock in silent[:2]:  # each made way for the next one
+            equal(sock.recv(1), b"", "what a silent client hears")
+        browser = socket.create_connection(("127.0.0.1", port), LIMIT)
+        browser.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        equal(browser.recv(1), b"", "what a browser hears")
+        equal(monitor.command("query-status")["status"], "running", "status")
+        with Gdb(symbols(), "127.0.0.1:%d" % port) as gdb:
+            equal(monitor.command("query-status")["status"], "debug", "status")
+            late = socket.create_connection(("127.0.0.1", port), LIMIT)
+            check(b"another debugger" in late.recv(100), "a second debugger is told")
+            let_it_end(machine, gdb)
+
+
 def a_script_in_batch_mode():
     with small() as machine, tempfile.NamedTemporaryFile("w", suffix=".gdb") as script:
         script.write("set pagination off\ntarget remote %s\nbreak middle\ncontinue\nbacktrace\n"
@@ -640,8 +664,8 @@ def a_power_off_ends_the_session():
 if __name__ == "__main__":
     cases = [breakpoints_and_steps, registers_and_memory, watchpoints, odd_instructions, threads,
              an_interrupt_stops_a_spinning_guest, nothing_is_reported_while_it_is_there,
-             a_halt_is_handed_over, others_have_the_monitor, from_the_first_instruction_by_tcp, garbage_on_the_socket,
-             a_script_in_batch_mode]
+             a_halt_is_handed_over, others_have_the_monitor, from_the_first_instruction_by_tcp,
+             garbage_on_the_socket, who_says_nothing_stops_nothing, a_script_in_batch_mode]
     if os.path.exists(guest_file("vmlinuz")) and os.path.exists(guest_file("initrd.img")):
         cases += [a_debian_kernel, a_debian_kernel_on_two_vps, a_reboot_under_the_debugger,
                   a_power_off_ends_the_session]
