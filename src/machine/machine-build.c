@@ -253,7 +253,7 @@ void pta_vm_free(PtaVm *vm)
         return;
     }
     pta_gdb_free(vm->gdb);
-    pta_vm_wait(vm);
+    pta_vm_wait(vm, -1);
     pta_units_free(vm->units);
     /* Devices hold interrupt lines into the IOAPIC, which was made first: the last goes first. */
     while (vm->devices->len > 0) {

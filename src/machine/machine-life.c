@@ -510,10 +510,22 @@ bool pta_vm_will_run(const PtaVm *vm)
     return pta_units_started(vm->units) || (t && t->begun && t->start);
 }
 
-void pta_vm_wait(PtaVm *vm)
+static gboolean time_is_up(gpointer data)
+{
+    *(bool *)data = true;
+    return G_SOURCE_REMOVE;
+}
+
+bool pta_vm_wait(PtaVm *vm, int timeout_ms)
 {
     pta_assert_main();
-    while (!g_queue_is_empty(&vm->transitions)) {
+    bool up = timeout_ms == 0;
+    guint timer = timeout_ms > 0 ? g_timeout_add((guint)timeout_ms, time_is_up, &up) : 0;
+    while (!g_queue_is_empty(&vm->transitions) && !up) {
         g_main_context_iteration(NULL, TRUE);
     }
+    if (timer != 0 && !up) {
+        g_source_remove(timer);
+    }
+    return g_queue_is_empty(&vm->transitions);
 }

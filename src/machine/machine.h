@@ -121,8 +121,9 @@ typedef struct PtaVmPulse {
 typedef void PtaVmPulseDone(void *data, const PtaVmPulse *pulse, const GError *error);
 void pta_vm_pulse_save_restore(PtaVm *vm, PtaVmPulseDone *done, void *data);
 
-/* Iterates the main loop until all that was asked for is done. */
-void pta_vm_wait(PtaVm *vm);
+/* Iterates the main loop until all that was asked for is done, for at most timeout_ms (-1: however
+ * long it takes). False: a device still waits for its I/O. */
+bool pta_vm_wait(PtaVm *vm, int timeout_ms);
 
 /* Presses the ACPI power button. BAD_STATE unless running. */
 bool pta_vm_powerdown(PtaVm *vm, GError **error);

@@ -274,44 +274,70 @@ def frozen_file_system(folder):
     return mount if done.returncode == 0 else None
 
 
-def a_disk_that_hangs_holds_up_nobody():
-    with tempfile.TemporaryDirectory() as folder:
-        mount = frozen_file_system(folder)
-        if not mount:
+class HangingDisk:
+    """A machine whose guest waits for a write to a frozen file system."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.mount = frozen_file_system(self.folder.name)
+        if not self.mount:
+            self.folder.cleanup()
             raise Skip("this host does not mount a file")
-        try:
-            disk = os.path.join(mount, "disk.img")
-            with open(disk, "wb") as out:
-                out.truncate(32 << 20)
-            with Machine(debian(disk=disk)) as machine:
-                one, two, three = machine.monitor(), machine.monitor(), machine.monitor()
-                boot_to_shell(machine)
-                subprocess.run(["fsfreeze", "-f", mount], check=True)
-                start = len(machine.text)
-                machine.type("dd if=/dev/zero of=/dev/vda bs=64k count=64 oflag=direct && echo dd-''done\n")
-                wait_until("a write that hangs",
-                           lambda: two.command("inspect", path="/devices/disk0/in-flight") > 0)
-                one.send("stop")
-                three.send("pulse-save-restore")
-                wait_until("the unit", lambda: two.command("inspect", path="/units/disk0/state")
-                           == "stopping")
-                equal(two.command("inspect", path="/units/partition/state"), "stopped", "partition")
-                equal(two.command("inspect", path="/requests-waiting"), 2, "requests")
-                equal(two.command("query-status")["status"], "paused", "status")
-                two.command("inspect", path="/partition/vp/0/registers")
-                check("dd-done" not in machine.text[start:], "the write was not frozen")
-                subprocess.run(["fsfreeze", "-u", mount], check=True)
-                for monitor in (one, three):
-                    check("return" in monitor.answer(), "stop and pulse succeed")
-                equal(two.command("inspect", path="/units/disk0/state"), "stopped", "disk0")
-                equal(two.command("inspect", path="/devices/disk0/in-flight"), 0, "in flight")
-                two.command("cont")
-                machine.wait_console("dd-done", start)
-                machine.type("poweroff -f\n")
-                equal(machine.wait_exit(), 0, "exit status")
-        finally:
-            subprocess.run(["fsfreeze", "-u", mount], stderr=subprocess.DEVNULL)
-            subprocess.run(["umount", "-l", mount], check=True)
+        disk = os.path.join(self.mount, "disk.img")
+        with open(disk, "wb") as out:
+            out.truncate(32 << 20)
+        self.machine = Machine(debian(disk=disk))
+        self.monitor = self.machine.monitor()
+        boot_to_shell(self.machine)
+        subprocess.run(["fsfreeze", "-f", self.mount], check=True)
+        self.start = len(self.machine.text)
+        self.machine.type("dd if=/dev/zero of=/dev/vda bs=64k count=64 oflag=direct && "
+                          "echo dd-''done\n")
+        wait_until("a write that hangs", lambda:
+                   self.monitor.command("inspect", path="/devices/disk0/in-flight") > 0)
+        return self
+
+    def thaw(self):
+        subprocess.run(["fsfreeze", "-u", self.mount], stderr=subprocess.DEVNULL)
+
+    def __exit__(self, *_):
+        self.thaw()
+        self.machine.__exit__(*_)
+        subprocess.run(["umount", "-l", self.mount], check=True)
+        self.folder.cleanup()
+
+
+def a_disk_that_hangs_holds_up_nobody():
+    with HangingDisk() as hanging:
+        machine, two = hanging.machine, hanging.monitor
+        one, three = machine.monitor(), machine.monitor()
+        one.send("stop")
+        three.send("pulse-save-restore")
+        wait_until("the unit", lambda: two.command("inspect", path="/units/disk0/state")
+                   == "stopping")
+        equal(two.command("inspect", path="/units/partition/state"), "stopped", "partition")
+        equal(two.command("inspect", path="/requests-waiting"), 2, "requests")
+        equal(two.command("query-status")["status"], "paused", "status")
+        two.command("inspect", path="/partition/vp/0/registers")
+        check("dd-done" not in machine.text[hanging.start:], "the write was not frozen")
+        hanging.thaw()
+        for monitor in (one, three):
+            check("return" in monitor.answer(), "stop and pulse succeed")
+        equal(two.command("inspect", path="/units/disk0/state"), "stopped", "disk0")
+        equal(two.command("inspect", path="/devices/disk0/in-flight"), 0, "in flight")
+        two.command("cont")
+        machine.wait_console("dd-done", hanging.start)
+        machine.type("poweroff -f\n")
+        equal(machine.wait_exit(), 0, "exit status")
+
+
+def a_disk_that_hangs_does_not_keep_the_process():
+    with HangingDisk() as hanging:
+        hanging.monitor.command("quit")
+        wait_until("the end of the patience",
+                   lambda: "ending without it" in hanging.machine.log)
+        hanging.thaw()  # the kernel lets a process go only when its I/O has ended
+        equal(hanging.machine.wait_exit(), 0, "exit status")
 
 
 if __name__ == "__main__":
@@ -320,5 +346,6 @@ if __name__ == "__main__":
           a_power_off_that_halts, a_panic_is_reported, the_disk_keeps_what_was_written,
           two_machines_cannot_write_one_disk, an_idle_guest_costs_little,
           stops_under_load_lose_nothing, pulses_under_load_are_not_seen, a_halt_survives_a_pulse,
-          a_disk_that_hangs_holds_up_nobody],
+          a_disk_that_hangs_holds_up_nobody,
+          a_disk_that_hangs_does_not_keep_the_process],
          needs=[guest_file("vmlinuz"), guest_file("initrd.img")])
