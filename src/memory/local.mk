@@ -2,6 +2,8 @@
 libpartita_a_SOURCES += \
 	src/memory/backing.c \
 	src/memory/backing.h \
+	src/memory/dirty.c \
+	src/memory/dirty.h \
 	src/memory/memory.c \
 	src/memory/memory.h
 
@@ -11,4 +13,9 @@ tests_unit_test_memory_SOURCES = tests/unit/test-memory.c
 tests_unit_test_memory_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_memory_LDADD = $(unit_libs)
 TESTS += tests/unit/test-memory
+check_PROGRAMS += tests/unit/test-dirty
+tests_unit_test_dirty_SOURCES = tests/unit/test-dirty.c
+tests_unit_test_dirty_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_dirty_LDADD = $(unit_libs)
+TESTS += tests/unit/test-dirty
 endif

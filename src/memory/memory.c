@@ -26,6 +26,7 @@ struct PtaMemory {
     uint64_t size;              /* CONST, bytes of all ranges */
     uint8_t *host;              /* CONST, the span */
     int fd;                     /* CONST */
+    PtaDirtyLog *dirty;         /* CONST */
     PtaMemoryWriteFn *observer; /* MAIN while no one accesses */
     void *observer_opaque;
 };
@@ -80,6 +81,15 @@ static bool ranges_valid(const PtaRamRange *ranges, size_t n, uint64_t *total, G
     return true;
 }
 
+static PtaDirtyLog *new_dirty_log(const PtaRamRange *ranges, size_t n)
+{
+    PtaDirtySpan spans[MAX_RANGES];
+    for (size_t i = 0; i < n; i++) {
+        spans[i] = (PtaDirtySpan){ ranges[i].gpa, ranges[i].size };
+    }
+    return pta_dirty_log_new(spans, n);
+}
+
 PtaMemory *pta_memory_new(const PtaRamRange *ranges, size_t n, GError **error)
 {
     uint64_t size = 0;
@@ -115,6 +125,7 @@ PtaMemory *pta_memory_new(const PtaRamRange *ranges, size_t n, GError **error)
         mem->ram[i] = (Ram){ .range = ranges[i], .host = host + offset };
         offset += ranges[i].size;
     }
+    mem->dirty = new_dirty_log(ranges, n);
     mem->fd = g_steal_fd(&fd);
     return mem;
 }
@@ -126,6 +137,7 @@ void pta_memory_free(PtaMemory *mem)
     }
     munmap(mem->host, mem->size);
     pta_close(mem->fd);
+    pta_dirty_log_free(mem->dirty);
     g_free(mem);
 }
 
@@ -310,9 +322,15 @@ PtaMemStatus pta_memory_map(PtaMemory *mem, uint64_t gpa, size_t len, bool write
 
 void pta_memory_mark_dirty(PtaMemory *mem, uint64_t gpa, uint64_t len)
 {
+    pta_dirty_log_mark(mem->dirty, gpa, len);
     if (mem->observer && len > 0) {
         mem->observer(mem->observer_opaque, gpa, len);
     }
+}
+
+PtaDirtyLog *pta_memory_dirty_log(PtaMemory *mem)
+{
+    return mem->dirty;
 }
 
 void pta_memory_set_write_observer(PtaMemory *mem, PtaMemoryWriteFn *fn, void *opaque)

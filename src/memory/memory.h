@@ -11,6 +11,7 @@
 
 #include <sys/uio.h>
 
+#include "src/memory/dirty.h"
 #include "src/util/util.h"
 
 typedef struct PtaMemory PtaMemory;
@@ -76,6 +77,9 @@ PtaMemStatus pta_memory_map(PtaMemory *mem, uint64_t gpa, size_t len, bool write
  * learn of it. All functions above that write call it themselves. Any thread.
  */
 void pta_memory_mark_dirty(PtaMemory *mem, uint64_t gpa, uint64_t len);
+
+/* Which pages the host (and VPs, through the partitions) wrote to. Lent. */
+PtaDirtyLog *pta_memory_dirty_log(PtaMemory *mem);
 
 /*
  * Who wants to know of host writes (the partition's back end). At most one; NULL to remove.

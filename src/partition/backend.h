@@ -97,6 +97,9 @@ typedef struct PtaGuestDebug {
     uint64_t dr7; /* hardware breakpoints on behalf of the debugger */
 } PtaGuestDebug;
 
+/* Bit n of `bits`: page gpa + n * PTA_PAGE_SIZE; gpa is a multiple of 64 pages. Any thread. */
+typedef void PtaDirtySinkFn(void *opaque, uint64_t gpa, uint64_t bits);
+
 typedef struct PtaBackendOps {
     const char *name; /* "soft", "kvm" */
 
@@ -116,6 +119,27 @@ typedef struct PtaBackendOps {
     /* The host wrote there (from any thread, VPs may run): decoded code must go. NULL if nothing to
      * do. */
     void (*host_wrote)(PtaBackend *be, uint64_t gpa, uint64_t len);
+
+    /*
+     * Dirty logging: which pages VPs write to. Any thread but a VP's, one call at a time; VPs may
+     * run. All NULL: the back end cannot.
+     *
+     * start: from now on. On return, what VPs wrote and is not logged can be read by the caller.
+     * fetch: hands the pages in [gpa, gpa + size) that were written since they were last handed out to
+     * the sink, and more of them if the back end has it so (a ring is emptied whole); then they
+     * count as clean. On return the bytes of what was handed out can be read, and a store that comes
+     * later is logged again: so write access that VPs hold for such pages, and what is on its way in
+     * them, has to be settled (KVM: KVM_CLEAR_DIRTY_LOG and KVM_RESET_DIRTY_RINGS protect the page on
+     * all VPs before they return). The sink is called by fetch, by unmap() for what would be lost,
+     * and by a VP whose ring is full.
+     * stop: what was not fetched is forgotten.
+     *
+     * A page is handed out if a VP wrote to it, whatever the value, accessed and dirty bits of page
+     * tables and segments included; others only where the host knows no better.
+     */
+    bool (*dirty_start)(PtaBackend *be, PtaDirtySinkFn *sink, void *opaque, GError **error);
+    void (*dirty_fetch)(PtaBackend *be, uint64_t gpa, uint64_t size);
+    void (*dirty_stop)(PtaBackend *be);
 
     /* VPs, made in order of index. The thread that calls run() is the VP's until it returned. */
     PtaBackendVp *(*vp_create)(PtaBackend *be, unsigned index, GError **error);

@@ -19,6 +19,38 @@ static void host_wrote(void *opaque, uint64_t gpa, uint64_t len)
     p->be->ops->host_wrote(p->be, gpa, len);
 }
 
+/* ---- the memory's dirty log ---- */
+
+static bool dirty_start(void *opaque, GError **error)
+{
+    PtaPartition *p = opaque;
+    const PtaBackendOps *ops = p->be->ops;
+    if (!ops->dirty_start) {
+        return pta_throw(error, PTA_ERROR_UNSUPPORTED,
+                         "the back end %s cannot say which pages VPs write to", ops->name);
+    }
+    return ops->dirty_start(p->be, pta_dirty_log_sink, pta_memory_dirty_log(p->params.memory),
+                            error);
+}
+
+static void dirty_stop(void *opaque)
+{
+    PtaPartition *p = opaque;
+    p->be->ops->dirty_stop(p->be);
+}
+
+static void dirty_fetch(void *opaque, uint64_t gpa, uint64_t size)
+{
+    PtaPartition *p = opaque;
+    p->be->ops->dirty_fetch(p->be, gpa, size);
+}
+
+static const PtaDirtySource dirty_source = {
+    .start = dirty_start,
+    .stop = dirty_stop,
+    .fetch = dirty_fetch,
+};
+
 static bool map_ram(PtaPartition *p, GError **error)
 {
     PtaMemory *mem = p->params.memory;
@@ -71,7 +103,8 @@ PtaPartition *pta_partition_new(const PtaPartitionParams *params, GError **error
     p->link = g_atomic_rc_box_new0(PtaPartitionLink);
     p->link->p = p;
     p->initial_pages = g_array_new(FALSE, FALSE, sizeof(PtaInitialPages));
-    if (!make_backend(p, error) || !make_vps(p, error)) {
+    if (!make_backend(p, error) || !make_vps(p, error) ||
+        !pta_dirty_log_add_source(pta_memory_dirty_log(params->memory), &dirty_source, p, error)) {
         pta_partition_free(p);
         return NULL;
     }
@@ -89,6 +122,7 @@ void pta_partition_free(PtaPartition *p)
     }
     p->link->p = NULL;
     g_atomic_rc_box_release(p->link);
+    pta_dirty_log_remove_source(pta_memory_dirty_log(p->params.memory), p);
     pta_vp_set_free(p->vps);
     if (p->be) {
         pta_memory_set_write_observer(p->params.memory, NULL, NULL);

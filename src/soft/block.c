@@ -152,6 +152,17 @@ static uint64_t request(X86Cpu *vp, uint64_t gpa, uint64_t len)
     return mine;
 }
 
+uint64_t x86_request_clean(X86Cpu *vp)
+{
+    X86BlockCache *bc = vp->blocks;
+    g_mutex_lock(&bc->lock);
+    bc->drop_clean = true;
+    uint64_t mine = __atomic_add_fetch(&bc->asked, 1, __ATOMIC_SEQ_CST);
+    g_mutex_unlock(&bc->lock);
+    x86_attend(vp, X86_ATT_FLUSH);
+    return mine;
+}
+
 /* The same request to all VPs in the set but one. */
 static void request_from(X86Machine *m, uint64_t set, const X86Cpu *but, uint64_t gpa, uint64_t len)
 {
@@ -174,6 +185,10 @@ void x86_blocks_protect(X86Cpu *c)
     if (bc->drop_code || bc->drop_write) {
         x86_tlb_flush(c, true);
         bc->drop_write = false;
+    }
+    if (bc->drop_clean) {
+        x86_tlb_drop_clean(c);
+        bc->drop_clean = false;
     }
     __atomic_store_n(&bc->done, bc->asked, __ATOMIC_SEQ_CST);
     g_mutex_unlock(&bc->lock);
@@ -378,11 +393,11 @@ void x86_blocks_attend(X86Cpu *c)
     X86CodeRequest todo[X86_MAX_REQUESTS];
     g_mutex_lock(&bc->lock);
     unsigned n = bc->n_requests;
-    bool drop_code = bc->drop_code, drop_write = bc->drop_write;
+    bool drop_code = bc->drop_code, drop_write = bc->drop_write, drop_clean = bc->drop_clean;
     uint64_t asked = bc->asked;
     memcpy(todo, bc->requests, n * sizeof(todo[0]));
     bc->n_requests = 0;
-    bc->drop_code = bc->drop_write = false;
+    bc->drop_code = bc->drop_write = bc->drop_clean = false;
     g_mutex_unlock(&bc->lock);
     for (unsigned i = 0; i < n && !drop_code; i++) {
         if (todo[i].len == 0) {
@@ -396,6 +411,9 @@ void x86_blocks_attend(X86Cpu *c)
     }
     if (drop_code || drop_write) {
         x86_tlb_flush(c, true);
+    }
+    if (drop_clean) {
+        x86_tlb_drop_clean(c);
     }
     __atomic_store_n(&bc->done, asked, __ATOMIC_SEQ_CST);
     x86_tell_waiters(c->machine);

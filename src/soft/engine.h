@@ -113,6 +113,7 @@ struct X86BlockCache {
     unsigned n_requests;
     bool drop_code;  /* LOCKED(lock): too many: drop all blocks, */
     bool drop_write; /* LOCKED(lock): or only all write entries */
+    bool drop_clean; /* LOCKED(lock): write entries of pages that the dirty log has as clean */
     uint64_t asked;  /* ATOMIC: number of the last request */
     uint64_t done;   /* ATOMIC: number of the last request that was honoured */
 };

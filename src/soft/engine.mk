@@ -6,7 +6,7 @@ libpartita_a_SOURCES += src/soft/x86-cpu.h src/soft/x86-fpu-state.h src/soft/opc
 	src/soft/int.h src/soft/int-alu.c src/soft/int-atomic.c src/soft/int-bits.c \
 	src/soft/int-branch.c src/soft/int-decimal.c src/soft/int-move.c src/soft/int-mul.c \
 	src/soft/int-select.c src/soft/int-shift.c src/soft/int-stack.c src/soft/int-string.c \
-	src/soft/world.c
+	src/soft/world.c src/soft/dirty.c
 
 cpu_harness = tests/cpu/cpu-harness.c tests/cpu/cpu-harness.h
 if HAVE_CMOCKA

@@ -203,6 +203,49 @@ __attribute__((no_sanitize("thread"))) bool x86_tlb_may_write(const X86Cpu *vp, 
     return false;
 }
 
+/* Whether a write entry is of a page that the dirty log has as clean. One host page may be in several
+ * slots: dirty in one, clean in another counts as clean. */
+static bool entry_clean(const X86Machine *m, uint64_t host)
+{
+    for (unsigned i = 0; i < m->n_slots; i++) {
+        const X86Slot *s = &m->slots[i];
+        uint64_t offset = host - (uint64_t)(uintptr_t)s->host;
+        if (offset < s->size && !x86_page_dirty(s, s->gpa + offset)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void x86_tlb_drop_clean(X86Cpu *c)
+{
+    for (unsigned t = 0; t <= X86_TLB_USER; t++) {
+        for (unsigned w = 0; w < SET_WORDS; w++) {
+            for (uint64_t bits = c->mmu->filled[t][w]; bits; bits &= bits - 1) {
+                X86TlbEntry *e = &c->tlbs[t].write[w * 64 + (unsigned)__builtin_ctzll(bits)];
+                if (e->page != X86_TLB_NONE && entry_clean(c->machine, e->page + e->addend)) {
+                    e->page = X86_TLB_NONE;
+                }
+            }
+        }
+    }
+}
+
+/* As x86_tlb_may_write(): an entry that is being changed may be read in part, which does no harm. */
+__attribute__((no_sanitize("thread"))) bool x86_tlb_has_clean(const X86Cpu *vp)
+{
+    for (unsigned t = 0; t <= X86_TLB_USER; t++) {
+        const volatile X86TlbEntry *e = vp->tlbs[t].write;
+        for (unsigned i = 0; i < X86_TLB_SIZE; i++) {
+            uint64_t page = e[i].page;
+            if (page != X86_TLB_NONE && entry_clean(vp->machine, page + e[i].addend)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* RFLAGS.AC went from 1 to 0 under SMAP: what it opened must close. */
 void x86_tlb_close_smap(X86Cpu *c)
 {
@@ -361,6 +404,7 @@ static bool allowed(const X86Cpu *c, uint64_t flags, X86Access access, Privilege
 
 /* One entry of a paging structure: where it is and what was read. */
 typedef struct Entry {
+    uint64_t gpa;
     void *host; /* NULL: no RAM there, reads as all ones */
     bool wide;  /* 8 bytes */
     bool writable;
@@ -369,7 +413,7 @@ typedef struct Entry {
 
 static Entry entry_read(X86Cpu *c, uint64_t gpa, bool wide)
 {
-    Entry e = { .wide = wide, .value = wide ? UINT64_MAX : UINT32_MAX };
+    Entry e = { .gpa = gpa, .wide = wide, .value = wide ? UINT64_MAX : UINT32_MAX };
     e.host = x86_phys_host(c, gpa, &e.writable);
     if (e.host) {
         e.value = wide ? __atomic_load_n((uint64_t *)e.host, __ATOMIC_ACQUIRE)
@@ -379,19 +423,26 @@ static Entry entry_read(X86Cpu *c, uint64_t gpa, bool wide)
 }
 
 /* Sets bits; false if the entry is no longer what was read. In read-only memory nothing happens. */
-static bool entry_set(const Entry *e, uint64_t bits)
+static bool entry_set(X86Cpu *c, const Entry *e, uint64_t bits)
 {
     if ((e->value & bits) == bits || !e->writable) {
         return true;
     }
+    bool ok;
     if (e->wide) {
         uint64_t expected = e->value;
-        return __atomic_compare_exchange_n((uint64_t *)e->host, &expected, e->value | bits, false,
-                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+        ok = __atomic_compare_exchange_n((uint64_t *)e->host, &expected, e->value | bits, false,
+                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    } else {
+        uint32_t expected = (uint32_t)e->value;
+        ok =
+            __atomic_compare_exchange_n((uint32_t *)e->host, &expected, (uint32_t)(e->value | bits),
+                                        false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     }
-    uint32_t expected = (uint32_t)e->value;
-    return __atomic_compare_exchange_n((uint32_t *)e->host, &expected, (uint32_t)(e->value | bits),
-                                       false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    if (ok && x86_dirty_on(c->machine)) {
+        x86_dirty_mark(c->machine, e->gpa);
+    }
+    return ok;
 }
 
 /* How the current paging mode walks. */
@@ -495,7 +546,7 @@ restart:;
         rights &= e.value;
         executable &= !(g.wide && (e.value & PTE_NX));
         if (!leaf) {
-            if (set_ad && !entry_set(&e, PTE_A)) {
+            if (set_ad && !entry_set(c, &e, PTE_A)) {
                 goto restart;
             }
             table = e.value & g.address;
@@ -507,7 +558,7 @@ restart:;
             return page_fault(c, fault, lin, access, priv, PF_P);
         }
         uint64_t bits = PTE_A | (access == X86_WRITE ? PTE_D : 0);
-        if (set_ad && !entry_set(&e, bits)) {
+        if (set_ad && !entry_set(c, &e, bits)) {
             goto restart;
         }
         flags |= ((e.value | bits) & PTE_D ? TR_DIRTY : 0) | (shift > 12 ? TR_LARGE : 0) |
@@ -550,21 +601,27 @@ static void bit_set(uint64_t *words, unsigned n)
 }
 
 /*
- * A write entry, unless the page has code. With several VPs the mark for others comes first, then the
- * entry, then the look: who decodes from the page marks it first and then looks for entries, so at
+ * A write entry, unless the page has code, or has to be marked dirty by its first store. With several
+ * VPs, or while writes are logged, the mark for others comes first, then the entry, then the look:
+ * who decodes from the page (takes its dirty bit) marks it first and then looks for entries, so at
  * least one of the two sees the other.
  */
 static void tlb_fill_write(X86Cpu *c, X86TlbEntry *e, const X86TlbEntry *entry, uint64_t gpa)
 {
     const X86Slot *s = x86_slot(c->machine, gpa);
     size_t page = x86_slot_page(s, gpa);
-    if (s->writers) {
+    bool logged = x86_dirty_on(c->machine);
+    if (logged && !x86_page_dirty(s, gpa)) {
+        return;
+    }
+    if (s->writers || logged) {
         *e = *entry;
-        if (!(__atomic_load_n(&s->writers[page], __ATOMIC_RELAXED) & x86_vp_bit(c))) {
+        if (s->writers && !(__atomic_load_n(&s->writers[page], __ATOMIC_RELAXED) & x86_vp_bit(c))) {
             __atomic_fetch_or(&s->writers[page], x86_vp_bit(c), __ATOMIC_SEQ_CST);
         }
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&s->code[page], __ATOMIC_SEQ_CST) != 0) {
+        if (__atomic_load_n(&s->code[page], __ATOMIC_SEQ_CST) != 0 ||
+            (logged && !x86_page_dirty(s, gpa))) {
             e->page = X86_TLB_NONE;
         }
     } else if (__atomic_load_n(&s->code[page], __ATOMIC_RELAXED) == 0) {
@@ -766,6 +823,9 @@ static void store_pieces(X86Cpu *c, const Piece *piece, unsigned n, const uint8_
     for (unsigned i = 0; i < n; i++) {
         if (piece[i].host && !piece[i].rom) {
             copy_whole(piece[i].host, buf, piece[i].size);
+            if (x86_dirty_on(c->machine)) {
+                x86_dirty_mark(c->machine, piece[i].gpa);
+            }
             /* Who marks the page and then decodes sees the bytes, or we see the mark. */
             x86_serialize(c);
             if (x86_page_has_code(c->machine, piece[i].gpa & ~PAGE_OFFSET)) {
@@ -895,6 +955,9 @@ void *x86_host_rmw(X86Cpu *c, const X86Insn *in, uint64_t lin, unsigned size, ui
 
 void x86_rmw_done_slow(X86Cpu *c, uint64_t written, unsigned size)
 {
+    if (x86_dirty_on(c->machine)) {
+        x86_dirty_mark(c->machine, written);
+    }
     if (x86_page_has_code(c->machine, written & ~PAGE_OFFSET)) {
         x86_code_written(c, written, size);
     }

@@ -130,16 +130,19 @@ static bool soft_map(PtaBackend *be, uint64_t gpa, uint64_t size, void *host, un
     }
     g_assert(at == 0 || gpa - m->slots[at - 1].gpa >= m->slots[at - 1].size);
     g_assert(at == m->n_slots || m->slots[at].gpa - gpa >= size);
+    g_mutex_lock(&m->dirty_lock);
     memmove(&m->slots[at + 1], &m->slots[at], (m->n_slots - at) * sizeof(X86Slot));
     m->slots[at] = (X86Slot){ .gpa = gpa,
                               .size = size,
                               .host = host,
                               .flags = flags,
-                              .code = g_new0(uint64_t, size >> PTA_PAGE_SHIFT) };
+                              .code = g_new0(uint64_t, size >> PTA_PAGE_SHIFT),
+                              .dirty = g_new0(uint64_t, x86_dirty_words(gpa, size)) };
     if (m->n_vps > 1) {
         m->slots[at].writers = g_new0(uint64_t, size >> PTA_PAGE_SHIFT);
     }
     m->n_slots++;
+    g_mutex_unlock(&m->dirty_lock);
     forget_translations(m);
     return true;
 }
@@ -148,6 +151,7 @@ static void free_slot(X86Slot *s)
 {
     g_free(s->code);
     g_free(s->writers);
+    g_free(s->dirty);
 }
 
 static bool soft_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **error)
@@ -156,9 +160,12 @@ static bool soft_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **err
     for (unsigned i = 0; i < m->n_slots; i++) {
         if (m->slots[i].gpa == gpa && m->slots[i].size == size) {
             forget_translations(m);
+            g_mutex_lock(&m->dirty_lock);
+            x86_dirty_unmap(m, &m->slots[i]);
             free_slot(&m->slots[i]);
             m->n_slots--;
             memmove(&m->slots[i], &m->slots[i + 1], (m->n_slots - i) * sizeof(X86Slot));
+            g_mutex_unlock(&m->dirty_lock);
             return true;
         }
     }
@@ -357,6 +364,7 @@ static PtaBackend *soft_create(const PtaBackendParams *params, GError **error)
     m->cpuid = params->cpuid;
     m->n_vps = params->n_vps;
     g_mutex_init(&m->world);
+    g_mutex_init(&m->dirty_lock);
     g_mutex_init(&m->sync_lock);
     g_cond_init(&m->sync_cond);
     return &m->be;
@@ -369,6 +377,7 @@ static void soft_destroy(PtaBackend *be)
         free_slot(&m->slots[i]);
     }
     g_mutex_clear(&m->world);
+    g_mutex_clear(&m->dirty_lock);
     g_mutex_clear(&m->sync_lock);
     g_cond_clear(&m->sync_cond);
     g_free(m);
@@ -398,6 +407,9 @@ const PtaBackendOps pta_soft_backend = {
     .map = soft_map,
     .unmap = soft_unmap,
     .host_wrote = soft_host_wrote,
+    .dirty_start = x86_dirty_start,
+    .dirty_fetch = x86_dirty_fetch,
+    .dirty_stop = x86_dirty_stop,
     .vp_create = soft_vp_create,
     .vp_destroy = soft_vp_destroy,
     .vp_run = soft_vp_run,

@@ -15,6 +15,8 @@ typedef struct X86Slot {
     /* Per page, one bit for each VP; ATOMIC. Block.c says how they are used. */
     uint64_t *code;    /* it has decoded code from there */
     uint64_t *writers; /* it may have a write entry in its TLB; NULL if there is one VP only */
+    /* Dirty log (dirty.c): ATOMIC, a bit for each page, words of 64 pages aligned in guest addresses. */
+    uint64_t *dirty;
 } X86Slot;
 
 #define X86_MAX_SLOTS 64
@@ -33,6 +35,10 @@ struct X86Machine {
     GCond sync_cond;      /* LOCKED(sync_lock) */
     unsigned n_waiting;   /* ATOMIC */
     uint64_t clock;       /* ATOMIC; soft.c: x86_clock_ns() reads it */
+    uint32_t dirty_on;    /* ATOMIC: writes are logged */
+    GMutex dirty_lock;    /* dirty.c, and the map while it changes */
+    PtaDirtySinkFn *sink; /* LOCKED(dirty_lock) */
+    void *sink_opaque;
     uint32_t lowest_turn; /* ATOMIC; ipi.c: whose turn among equals */
 };
 
@@ -57,6 +63,39 @@ static inline uint64_t x86_vp_bit(const X86Cpu *c)
 
 /* Nanoseconds of the partition's clock; any thread. */
 uint64_t x86_clock_ns(const X86Machine *m);
+
+/* ---- dirty.c ---- */
+
+static inline size_t x86_dirty_words(uint64_t gpa, uint64_t size)
+{
+    return ((gpa + size - 1) >> (PTA_PAGE_SHIFT + 6)) - (gpa >> (PTA_PAGE_SHIFT + 6)) + 1;
+}
+
+static inline uint64_t *x86_dirty_word(const X86Slot *s, uint64_t gpa)
+{
+    return &s->dirty[(gpa >> (PTA_PAGE_SHIFT + 6)) - (s->gpa >> (PTA_PAGE_SHIFT + 6))];
+}
+
+static inline bool x86_page_dirty(const X86Slot *s, uint64_t gpa)
+{
+    return __atomic_load_n(x86_dirty_word(s, gpa), __ATOMIC_SEQ_CST) >>
+               (gpa >> PTA_PAGE_SHIFT & 63) &
+           1;
+}
+
+static inline bool x86_dirty_on(const X86Machine *m)
+{
+    return G_UNLIKELY(__atomic_load_n(&m->dirty_on, __ATOMIC_SEQ_CST) != 0);
+}
+
+/* The VP wrote to this page in a way that needed no write entry: called after the write. */
+void x86_dirty_mark(X86Machine *m, uint64_t gpa);
+/* The slot is unmapped: what it has goes to the sink. LOCKED(dirty_lock). */
+void x86_dirty_unmap(X86Machine *m, const X86Slot *s);
+/* PtaBackendOps. */
+bool x86_dirty_start(PtaBackend *be, PtaDirtySinkFn *sink, void *opaque, GError **error);
+void x86_dirty_fetch(PtaBackend *be, uint64_t gpa, uint64_t size);
+void x86_dirty_stop(PtaBackend *be);
 
 /* ---- service.c ---- */
 

@@ -117,6 +117,11 @@ void x86_wait_request(X86Cpu *c, X86Cpu *vp, uint64_t asked)
     x86_enter(c);
 }
 
+void x86_wait_request_host(X86Machine *m, const X86Cpu *vp, uint64_t asked)
+{
+    wait_until(m, request_done, vp, asked);
+}
+
 /* ---- stopping all others ---- */
 
 static bool is_outside(const X86Machine *m, const X86Cpu *vp, uint64_t arg)

@@ -633,6 +633,9 @@ void x86_tlb_protect(X86Cpu *c, uint64_t gpa);
 /* Whether the VP, which may be running, has a write entry for the page. The caller has marked the
  * page as code before: what the VP fills later, it drops itself. Any VP's thread. */
 bool x86_tlb_may_write(const X86Cpu *vp, uint64_t gpa);
+/* The same two for all pages that the dirty log has as clean (dirty.c). */
+void x86_tlb_drop_clean(X86Cpu *c);
+bool x86_tlb_has_clean(const X86Cpu *vp);
 /* Translates for an instruction fetch at the current privilege and fills the fetch TLB. `*host` is
  * the first byte of the page, NULL where no RAM is. False and *fault (#PF, #GP). */
 bool x86_fetch_page(X86Cpu *c, uint64_t lin, uint64_t *gpa, const uint8_t **host, X86Fault *fault);
@@ -670,6 +673,8 @@ void x86_blocks_attend(X86Cpu *c);
 /* The part of it that may not wait for the end of a block: gives up write access to pages that others
  * decode from. */
 void x86_blocks_protect(X86Cpu *c);
+/* Asks a VP to x86_tlb_drop_clean(); gives the number of the request. Any thread. */
+uint64_t x86_request_clean(X86Cpu *vp);
 /* For host_wrote(): any thread. Asks all VPs to drop what they decoded from there. */
 void x86_code_host_wrote(X86Machine *m, uint64_t gpa, uint64_t len);
 
@@ -691,6 +696,8 @@ void x86_world_attend(X86Cpu *c);
 /* Waits, outside, until `vp` has done what it was asked up to request number `asked`, or is outside
  * and does it before it comes back. Then x86_blocks_protect() has been called. */
 void x86_wait_request(X86Cpu *c, X86Cpu *vp, uint64_t asked);
+/* The same for a thread that is no VP's. */
+void x86_wait_request_host(X86Machine *m, const X86Cpu *vp, uint64_t asked);
 /* Somebody may wait for what this VP has just done. */
 void x86_tell_waiters(X86Machine *m);
 
