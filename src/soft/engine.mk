@@ -22,6 +22,12 @@ tests_cpu_test_debugger_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_cpu_test_debugger_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-debugger
 
+check_PROGRAMS += tests/cpu/test-dirty-log
+tests_cpu_test_dirty_log_SOURCES = tests/cpu/test-dirty-log.c $(cpu_harness) tests/lib/cmocka-all.h
+tests_cpu_test_dirty_log_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_dirty_log_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-dirty-log
+
 check_PROGRAMS += tests/cpu/test-decode
 tests_cpu_test_decode_SOURCES = tests/cpu/test-decode.c tests/lib/cmocka-all.h
 tests_cpu_test_decode_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
