@@ -6,6 +6,7 @@ SCHEMA = \
 	schema/control.json \
 	schema/status.json \
 	schema/devices.json \
+	schema/memory.json \
 	schema/debug.json \
 	schema/tree.json
 EXTRA_DIST += $(SCHEMA)

@@ -6,6 +6,8 @@ libpartita_a_SOURCES += \
 	src/machine/config-check.c \
 	src/machine/io-thread.c \
 	src/machine/io-thread.h \
+	src/machine/jobs.c \
+	src/machine/jobs.h \
 	src/machine/machine-build.c \
 	src/machine/machine-gdb.c \
 	src/machine/machine-life.c \
@@ -13,6 +15,8 @@ libpartita_a_SOURCES += \
 	src/machine/machine-units.c \
 	src/machine/machine.c \
 	src/machine/machine.h \
+	src/machine/memory-dump.c \
+	src/machine/memory-stats.c \
 	src/machine/platform.c \
 	src/machine/units.c \
 	src/machine/units.h

@@ -225,6 +225,8 @@ static PtaVm *new_vm(const MachineConfig *config, const char *base_dir)
     vm->observers = g_array_new(FALSE, FALSE, sizeof(PtaVmObserverRef));
     vm->devices = g_ptr_array_new_with_free_func(free_device);
     vm->units = pta_units_new();
+    vm->jobs = pta_jobs_new();
+    vm->dumps = g_ptr_array_new();
     g_queue_init(&vm->transitions);
     return vm;
 }
@@ -254,6 +256,9 @@ void pta_vm_free(PtaVm *vm)
     }
     pta_gdb_free(vm->gdb);
     pta_vm_wait(vm, -1);
+    pta_jobs_free(vm->jobs);
+    pta_vm_forget_dumps(vm);
+    pta_dirty_client_free(vm->dirty_watch);
     pta_units_free(vm->units);
     /* Devices hold interrupt lines into the IOAPIC, which was made first: the last goes first. */
     while (vm->devices->len > 0) {

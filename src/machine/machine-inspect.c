@@ -211,6 +211,7 @@ static void inspect_memory(void *obj, PtaInspect *req)
         pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_initial_pages, &copy);
     }
     pta_inspect_u64(req, "ram-size", PTA_INSPECT_SAFE, pta_memory_ram_size(vm->memory));
+    pta_vm_inspect_memory_stats(vm, req);
     for (size_t i = 0; i < pta_memory_n_ranges(vm->memory); i++) {
         char name[32];
         g_snprintf(name, sizeof(name), "ram/%zu", i);

@@ -3,6 +3,7 @@
 #define PTA_MACHINE_PRIVATE_H
 
 #include "src/machine/io-thread.h"
+#include "src/machine/jobs.h"
 #include "src/machine/machine.h"
 #include "src/machine/units.h"
 #include "src/synic/hyperv.h"
@@ -39,7 +40,10 @@ struct PtaVm {
     bool told_running;  /* observers: the last of resumed and stopped was resumed */
     GQueue transitions; /* of PtaVmTransition: the first is under way, the others wait */
     int64_t start_time_us;
-    GArray *inspectables; /* machine-inspect.c's; NULL until somebody adds something */
+    PtaJobs *jobs;
+    GPtrArray *dumps;            /* memory-dump.c: that wait for a VP's state */
+    PtaDirtyClient *dirty_watch; /* memory-stats.c: NULL unless somebody switched it on */
+    GArray *inspectables;        /* machine-inspect.c's; NULL until somebody adds something */
 };
 
 #define PTA_VM_TELL(vm, what, ...)                                                              \
@@ -78,6 +82,12 @@ void pta_vm_on_watchdog(PtaVm *vm, WatchdogAction action);
 void pta_vm_enter(PtaVm *vm, PtaRunState state);
 void pta_vm_tell_stopped(PtaVm *vm);
 void pta_vm_tell_resumed(PtaVm *vm);
+
+/* memory-dump.c: the machine is going. */
+void pta_vm_forget_dumps(PtaVm *vm);
+
+/* memory-stats.c: for inspect, below /memory. */
+void pta_vm_inspect_memory_stats(PtaVm *vm, PtaInspect *req);
 
 /* machine-life.c: the guest asked for a reset; cause is QEMU's ShutdownCause, a constant. */
 void pta_vm_guest_reset(PtaVm *vm, const char *cause);

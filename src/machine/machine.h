@@ -121,6 +121,13 @@ typedef struct PtaVmPulse {
 typedef void PtaVmPulseDone(void *data, const PtaVmPulse *pulse, const GError *error);
 void pta_vm_pulse_save_restore(PtaVm *vm, PtaVmPulseDone *done, void *data);
 
+/*
+ * Writes `size` bytes of guest memory from `at` to a file (relative to base_dir) while the machine
+ * runs: guest-physical addresses, or linear ones as VP `vp` translates them, -1 for none. RAM only.
+ */
+void pta_vm_save_memory(PtaVm *vm, int64_t vp, uint64_t at, uint64_t size, const char *path,
+                        PtaVmDone *done, void *data);
+
 /* Iterates the main loop until all that was asked for is done, for at most timeout_ms (-1: however
  * long it takes). False: a device still waits for its I/O. */
 bool pta_vm_wait(PtaVm *vm, int timeout_ms);

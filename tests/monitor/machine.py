@@ -568,6 +568,101 @@ def tree():
         vm.end()
 
 
+def saved_memory():
+    """memsave, pmemsave"""
+    vm = Machine()
+    try:
+        c = Client()
+        with open("guest", "rb") as file:
+            image = file.read()
+        kib = 1024
+        equal(c.call("pmemsave", val=0x100000, size=64 * kib, filename="new.bin"), {})
+        with open("new.bin", "rb") as file:
+            saved = file.read()
+        equal(len(saved), 64 * kib)
+        magic = saved.index(bytes.fromhex("02b0ad1b"))
+        assert saved[magic:magic + 64] == image[image.index(bytes.fromhex("02b0ad1b")):][:64]
+        # paging is off; and a client that has made the file and keeps it open
+        with open("mine.bin", "w+b") as file:
+            file.write(b"x" * 100 * kib)
+            file.flush()
+            c.call("memsave", val=0x100000, size=64 * kib, filename=os.path.abspath("mine.bin"),
+                   **{"cpu-index": 1})
+            file.seek(0)
+            assert file.read() == saved
+        everything = 16 * 1024 * kib
+        c.call("pmemsave", val=0, size=everything, filename="all.bin")
+        equal(os.path.getsize("all.bin"), everything)
+        c.call("memsave", val=0, size=0, filename="none.bin")
+        equal(os.path.getsize("none.bin"), 0)
+        before = sorted(os.listdir())
+        for value, size in ((everything - 4096, 8192), (everything, 1), (-4096, 4096), (-1, 2), (0, -1),
+                            (1, everything), (0, 1 << 62)):
+            text = f"Invalid addr 0x{value & (1 << 64) - 1:016x}/size {size} specified"
+            equal(c.refused("pmemsave", val=value, size=size, filename="bad.bin"), text)
+            equal(c.refused("memsave", val=value, size=size, filename="bad.bin"), text)
+        for vp in (2, -1, 1 << 40):
+            equal(c.refused("memsave", val=0, size=1, filename="bad.bin", **{"cpu-index": vp}),
+                  "Parameter 'cpu-index' expects a CPU number")
+        # what was there is emptied by what fails midway, and never more than that
+        c.refused("memsave", val=everything - 8 * 1024 * kib, size=8 * 1024 * kib + 1,
+                  filename="mine.bin")
+        equal(os.path.getsize("mine.bin"), 0)
+        equal(sorted(os.listdir()), before)
+        os.mkfifo("fifo")
+        try:
+            for name, text in (("none/bad.bin", "No such file or directory"), (".", "Is a directory"),
+                               ("/dev/null", "not a regular file"), ("fifo", "No such device")):
+                found = c.refused("pmemsave", val=0, size=4096, filename=name)
+                assert found.startswith("Could not open '") and text in found, found
+        finally:
+            os.unlink("fifo")
+        equal(sorted(os.listdir()), before)
+        # several at a time, from clients that do not wait
+        for number in range(12):
+            other = Client()
+            other.send({"execute": "pmemsave", "arguments": {
+                "val": 0, "size": everything, "filename": f"many-{number}.bin"}})
+            other.close()
+        c.call("quit")
+        equal(vm.wait(), 0)
+        for name in os.listdir():
+            assert ".bin." not in name, name
+    finally:
+        vm.end()
+        for name in os.listdir():
+            if ".bin" in name:
+                os.unlink(name)
+
+
+def memory_statistics():
+    """/memory/stats, /memory/dirty"""
+    vm = Machine()
+    try:
+        c = Client()
+        stats = c.call("inspect", path="/memory/stats", deadline=30000)
+        # the image, tables, and nothing like all of it
+        assert 4096 < stats["guest-resident"] < 8 << 20, stats
+        assert stats["guest-mapped"] <= stats["guest-resident"], stats
+        assert 1 << 20 < stats["vmm-proportional"] <= stats["vmm-resident"], stats
+        equal(c.call("inspect", path="/memory/dirty"), {"watch": False})
+        equal(c.call("inspect", path="/memory/dirty/watch", value=True), True)
+        vm.guest("a")
+        vm.hear("a")
+        # this guest writes nothing
+        equal(c.call("inspect", path="/memory/dirty/pages"), 0)
+        c.call("system_reset")
+        pages = c.call("inspect", path="/memory/dirty/pages")
+        assert 1 <= pages < 2048, pages
+        equal(c.call("inspect", path="/memory/dirty/clients"),
+              {"0": {"name": "inspect", "takes": 0, "pages-taken": 0}})
+        equal(c.call("inspect", path="/memory/dirty/watch", value=False), False)
+        equal(c.call("inspect", path="/memory/dirty"), {"watch": False})
+        c.call("inspect", path="/memory/dirty/watch", value=True)  # and the machine ends with it
+    finally:
+        vm.end()
+
+
 def one_shot():
     """partita monitor and inspect: output and exit status"""
     vm = Machine()
@@ -815,8 +910,9 @@ def during_a_pulse():
 
 
 def main():
-    tests = [queries, run_states, halt, many_requests, during_a_pulse, powered_off, exits, watchdog_resets,
-             watchdog_halts, watchdog_exits, watchdog_actions, tree, one_shot, watch, watch_in_place,
+    tests = [queries, run_states, halt, many_requests, during_a_pulse, powered_off, exits,
+             watchdog_resets, watchdog_halts, watchdog_exits, watchdog_actions, tree, saved_memory,
+             memory_statistics, one_shot, watch, watch_in_place,
              console, typed_ahead]
     print(f"1..{len(tests)}", flush=True)
     for number, test in enumerate(tests, 1):
