@@ -18,3 +18,5 @@ EXTRA_DIST += tests/guests/test-gdb.sh tests/guests/gdb.py tests/guests/gdb-gues
 	tests/guests/gdb-start.S
 TESTS += tests/guests/test-smp.sh
 EXTRA_DIST += tests/guests/test-smp.sh tests/guests/smp.py tests/guests/threads.c
+TESTS += tests/guests/test-dirty.sh
+EXTRA_DIST += tests/guests/test-dirty.sh tests/guests/dirty.py
