@@ -43,6 +43,10 @@ TESTS += tests/cpu/test-sequences
 endif
 endif
 
+EXTRA_PROGRAMS += tests/bench/dirty
+tests_bench_dirty_SOURCES = tests/bench/dirty.c $(cpu_harness)
+tests_bench_dirty_LDADD = $(PARTITA_LIBS)
+
 if HOST_X86_64
 EXTRA_PROGRAMS += tests/bench/cpu-engine
 tests_bench_cpu_engine_SOURCES = tests/bench/cpu-engine.c tests/bench/cpu-loops.S \
