@@ -1,5 +1,9 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 libpartita_a_SOURCES += \
+	src/memory/backing-check.c \
+	src/memory/backing-host.c \
+	src/memory/backing-lock.c \
+	src/memory/backing-private.h \
 	src/memory/backing.c \
 	src/memory/backing.h \
 	src/memory/dirty.c \
@@ -8,6 +12,11 @@ libpartita_a_SOURCES += \
 	src/memory/memory.h
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-backing
+tests_unit_test_backing_SOURCES = tests/unit/test-backing.c tests/lib/cmocka-all.h
+tests_unit_test_backing_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_backing_LDADD = $(unit_libs)
+TESTS += tests/unit/test-backing
 check_PROGRAMS += tests/unit/test-memory
 tests_unit_test_memory_SOURCES = tests/unit/test-memory.c
 tests_unit_test_memory_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
