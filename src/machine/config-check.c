@@ -2,6 +2,7 @@
  * reading only and creates nothing, so that a wrong description leaves no trace. Main thread. */
 #include "config.h"
 
+#include "src/machine/machine-memory.h"
 #include "src/machine/machine.h"
 
 #include <errno.h>
@@ -255,12 +256,58 @@ static bool check_stdio(const Check *c, const MachineConfig *config)
     return true;
 }
 
+/* A file that is there has the size of its backing; one that is not can be made. */
+static bool check_backing_file(const Check *c, const char *where, const char *name, uint64_t size)
+{
+    g_autofree char *json_path = g_strdup_printf("%s.path", where);
+    g_autofree char *path = pta_resolve_path(c->base_dir, name);
+    struct stat st;
+    if (!check_owner(c, json_path, name)) {
+        return false;
+    }
+    if (stat(path, &st) < 0 && errno == ENOENT) {
+        return check_parent(c, json_path, name);
+    }
+    if (!check_file(c, json_path, name, O_RDWR, FILE_IMAGE, "a file to read and write")) {
+        return false;
+    }
+    return stat(path, &st) < 0 || (uint64_t)st.st_size == size ||
+           pta_throw(c->error, PTA_ERROR_BAD_DESCRIPTION,
+                     "%s: \"%s\" has %" PRIu64 " bytes; expected %" PRIu64, json_path, name,
+                     (uint64_t)st.st_size, size);
+}
+
+static bool check_memory(const Check *c, const MemoryConfig *config)
+{
+    g_autoptr(PtaMachineMemory) plan = pta_machine_memory_plan(config, c->base_dir, c->error);
+    if (!plan || !pta_machine_memory_check(plan, c->error)) {
+        return false;
+    }
+    for (size_t i = 0; i < config->n_backing; i++) {
+        const BackingConfig *b = config->backing[i];
+        const PtaMachineBacking *planned =
+            &plan->backings[plan->n_backings - config->n_backing + i];
+        if (b->type == BACKING_CONFIG_TYPE_FILE &&
+            !check_backing_file(c, planned->where, b->file->path, planned->params.size)) {
+            return false;
+        }
+        for (size_t k = 0; k < i && b->type == BACKING_CONFIG_TYPE_FD; k++) {
+            const BackingConfig *other = config->backing[k];
+            if (other->type == BACKING_CONFIG_TYPE_FD && other->fd->fd == b->fd->fd) {
+                return pta_throw(c->error, PTA_ERROR_BAD_DESCRIPTION,
+                                 "%s.fd: descriptor %u is taken by $.memory.backing[%zu]; expected "
+                                 "another",
+                                 planned->where, b->fd->fd, k);
+            }
+        }
+    }
+    return true;
+}
+
 static bool check_all(const Check *c, const MachineConfig *config)
 {
-    uint64_t size = config->memory->size;
-    if (size % PTA_PAGE_SIZE != 0) {
-        return pta_throw(c->error, PTA_ERROR_BAD_DESCRIPTION,
-                         "$.memory.size: expected a multiple of 4K, found %" PRIu64, size);
+    if (!check_memory(c, config->memory)) {
+        return false;
     }
     const BootConfig *boot = config->boot;
     if (!check_file(c, "$.boot.kernel", boot->kernel, O_RDONLY, FILE_IMAGE, "a kernel image") ||

@@ -11,6 +11,8 @@ libpartita_a_SOURCES += \
 	src/machine/machine-build.c \
 	src/machine/machine-gdb.c \
 	src/machine/machine-life.c \
+	src/machine/machine-memory.c \
+	src/machine/machine-memory.h \
 	src/machine/machine-private.h \
 	src/machine/machine-units.c \
 	src/machine/machine.c \
@@ -22,6 +24,11 @@ libpartita_a_SOURCES += \
 	src/machine/units.h
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/unit/test-machine-memory
+tests_unit_test_machine_memory_SOURCES = tests/unit/test-machine-memory.c tests/lib/cmocka-all.h
+tests_unit_test_machine_memory_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_machine_memory_LDADD = $(unit_libs)
+TESTS += tests/unit/test-machine-memory
 check_PROGRAMS += tests/unit/test-units
 tests_unit_test_units_SOURCES = tests/unit/test-units.c tests/lib/cmocka-all.h
 tests_unit_test_units_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

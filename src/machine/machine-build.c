@@ -11,16 +11,13 @@
 
 #include <inttypes.h>
 
-/* Where things are on an x86 machine: RAM below the gap, device windows in it, the rest of RAM above
- * 4 GiB. */
-#define X86_RAM_GAP_BASE  UINT64_C(0xc0000000)
-#define X86_MMIO_BASE     UINT64_C(0xd0000000)
-#define X86_MMIO_LIMIT    UINT64_C(0xd4000000)
-#define X86_HIGH_RAM_BASE UINT64_C(0x100000000)
-#define X86_IOAPIC_PINS   64
-#define X86_IOAPIC_ID     0
-#define X86_IRQ_FIRST     16 /* below are COM ports, RTC and the power button */
-#define X86_IRQ_LAST      (X86_IOAPIC_PINS - 1)
+/* Device windows in the gap of an x86 machine's RAM (machine-memory.h). */
+#define X86_MMIO_BASE   UINT64_C(0xd0000000)
+#define X86_MMIO_LIMIT  UINT64_C(0xd4000000)
+#define X86_IOAPIC_PINS 64
+#define X86_IOAPIC_ID   0
+#define X86_IRQ_FIRST   16 /* below are COM ports, RTC and the power button */
+#define X86_IRQ_LAST    (X86_IOAPIC_PINS - 1)
 
 G_STATIC_ASSERT(X86_IRQ_LAST - X86_IRQ_FIRST + 1 == PTA_MACHINE_VIRTIO_MAX);
 
@@ -132,13 +129,39 @@ static bool add_devices(PtaVm *vm, GError **error)
     return true;
 }
 
-static bool make_memory(PtaVm *vm, GError **error)
+/* What the memory manager makes of a plan: its parts, each at its place, of its backing. The split
+ * of the first MiB (PtaBackingParams.legacy) belongs here as well. */
+static PtaMemory *build_memory(const PtaMachineMemory *ram, GError **error)
 {
-    uint64_t size = vm->config->memory->size;
-    uint64_t low = MIN(size, X86_RAM_GAP_BASE);
-    PtaRamRange ranges[2] = { { 0, low }, { X86_HIGH_RAM_BASE, size - low } };
-    vm->memory = pta_memory_new(ranges, size > low ? 2 : 1, error);
-    return vm->memory != NULL;
+    PtaRamPart parts[G_N_ELEMENTS(ram->parts)];
+    for (size_t i = 0; i < ram->n_parts; i++) {
+        const PtaMachineRam *part = &ram->parts[i];
+        parts[i] = (PtaRamPart){ part->range, ram->backings[part->backing].backing, part->offset };
+    }
+    return pta_memory_new_parts(parts, ram->n_parts, error);
+}
+
+/* A machine that is only checked has plain memory: no file, no huge page, nothing pinned. */
+static bool make_memory(PtaVm *vm, bool check, GError **error)
+{
+    vm->ram = pta_machine_memory_plan(vm->config->memory, vm->base_dir, error);
+    if (!vm->ram) {
+        return false;
+    }
+    if (check) {
+        vm->memory = pta_memory_new(vm->ram->ranges, vm->ram->n_ranges, error);
+        return vm->memory != NULL;
+    }
+    if (!pta_machine_memory_make(vm->ram, error)) {
+        return false;
+    }
+    vm->memory = build_memory(vm->ram, error);
+    if (!vm->memory) {
+        g_prefix_error(error, "$.memory: ");
+        return false;
+    }
+    pta_machine_memory_prefault(vm->ram, vm->memory);
+    return true;
 }
 
 static bool make_partition(PtaVm *vm, GError **error)
@@ -182,10 +205,10 @@ static void free_device(gpointer dev)
 
 /* All that leaves no trace outside the process: what can be refused is refused here, before the
  * devices make sockets and open files. */
-static bool build_partition(PtaVm *vm, GError **error)
+static bool build_partition(PtaVm *vm, bool check, GError **error)
 {
     vm->backend = pta_backend_choose(backend_kind_name(vm->config->partition->backend), error);
-    if (!vm->backend || !make_memory(vm, error)) {
+    if (!vm->backend || !make_memory(vm, check, error)) {
         return false;
     }
     vm->mmio = pta_bus_new("mmio");
@@ -235,8 +258,9 @@ PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **er
 {
     g_autoptr(PtaVm) vm = new_vm(config, base_dir);
     if (!pta_machine_config_check(config, base_dir, error) ||
-        !pta_machine_config_check_live(config, base_dir, error) || !build_partition(vm, error) ||
-        !build_devices(vm, error) || !pta_vm_open_gdb(vm, error)) {
+        !pta_machine_config_check_live(config, base_dir, error) ||
+        !build_partition(vm, false, error) || !build_devices(vm, error) ||
+        !pta_vm_open_gdb(vm, error)) {
         return NULL;
     }
     return g_steal_pointer(&vm);
@@ -245,7 +269,7 @@ PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **er
 bool pta_vm_check(const MachineConfig *config, const char *base_dir, GError **error)
 {
     g_autoptr(PtaVm) vm = new_vm(config, base_dir);
-    return pta_machine_config_check(config, base_dir, error) && build_partition(vm, error);
+    return pta_machine_config_check(config, base_dir, error) && build_partition(vm, true, error);
 }
 
 void pta_vm_free(PtaVm *vm)
@@ -272,6 +296,7 @@ void pta_vm_free(PtaVm *vm)
     pta_bus_free(vm->mmio);
     pta_bus_free(vm->pio);
     pta_memory_free(vm->memory);
+    pta_machine_memory_free(vm->ram);
     g_array_free(vm->observers, TRUE);
     g_clear_pointer(&vm->inspectables, g_array_unref);
     g_free(vm->base_dir);

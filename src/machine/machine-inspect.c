@@ -170,24 +170,20 @@ static void inspect_synic(void *obj, PtaInspect *req)
 /* ---- memory, places, devices ---- */
 
 typedef struct RangeRef {
-    PtaMemory *memory;
+    PtaVm *vm;
     size_t index;
 } RangeRef;
 
 static void inspect_range(void *obj, PtaInspect *req)
 {
     const RangeRef *ref = obj;
-    PtaRamRange range = pta_memory_range(ref->memory, ref->index);
-    uint64_t offset = 0; /* the ranges follow one another in the memfd */
-    for (size_t i = 0; i < ref->index; i++) {
-        offset += pta_memory_range(ref->memory, i).size;
-    }
-    pta_inspect_u64(req, "gpa", PTA_INSPECT_HEX, range.gpa);
-    pta_inspect_u64(req, "size", PTA_INSPECT_HEX, range.size);
-    pta_inspect_str(req, "backing", PTA_INSPECT_PLAIN, "memfd");
-    pta_inspect_u64(req, "backing-offset", PTA_INSPECT_HEX, offset);
+    const PtaMachineRam *part = &ref->vm->ram->parts[ref->index];
+    pta_inspect_u64(req, "gpa", PTA_INSPECT_HEX, part->range.gpa);
+    pta_inspect_u64(req, "size", PTA_INSPECT_HEX, part->range.size);
+    pta_inspect_u64(req, "backing", PTA_INSPECT_PLAIN, part->backing);
+    pta_inspect_u64(req, "backing-offset", PTA_INSPECT_HEX, part->offset);
     pta_inspect_u64(req, "host-address", PTA_INSPECT_HEX | PTA_INSPECT_SENSITIVE,
-                    (uintptr_t)pta_memory_range_host(ref->memory, ref->index));
+                    (uintptr_t)pta_memory_range_host(ref->vm->memory, ref->index));
 }
 
 static void inspect_initial_pages(void *obj, PtaInspect *req)
@@ -210,13 +206,13 @@ static void inspect_memory(void *obj, PtaInspect *req)
         g_snprintf(name, sizeof(name), "initial-pages/%zu", i);
         pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_initial_pages, &copy);
     }
+    pta_machine_memory_inspect(&(PtaMachineMemoryRef){ vm->ram, vm->memory }, req);
     pta_inspect_u64(req, "ram-size", PTA_INSPECT_SAFE, pta_memory_ram_size(vm->memory));
     pta_vm_inspect_memory_stats(vm, req);
-    for (size_t i = 0; i < pta_memory_n_ranges(vm->memory); i++) {
+    for (size_t i = 0; i < vm->ram->n_parts; i++) {
         char name[32];
         g_snprintf(name, sizeof(name), "ram/%zu", i);
-        pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_range,
-                          &(RangeRef){ vm->memory, i });
+        pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_range, &(RangeRef){ vm, i });
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include "src/machine/io-thread.h"
 #include "src/machine/jobs.h"
+#include "src/machine/machine-memory.h"
 #include "src/machine/machine.h"
 #include "src/machine/units.h"
 #include "src/synic/hyperv.h"
@@ -24,6 +25,7 @@ struct PtaVm {
     PtaRunState state;
     int watchdog_action; /* WatchdogAction; ATOMIC, MAIN writes */
     const PtaBackendOps *backend;
+    PtaMachineMemory *ram; /* what memory is made of */
     PtaMemory *memory;
     PtaBus *mmio, *pio;
     PtaMmioManager *placement;

@@ -73,7 +73,7 @@ bool pta_backing_lock(int fd, const char *name, GError **error)
         return pta_throw_errno(error, errno, "memory: cannot lock \"%s\"", name);
     }
     g_autofree char *who = holder(fd);
-    return pta_throw(error, PTA_ERROR_BAD_STATE,
+    return pta_throw(error, PTA_ERROR_HOST,
                      "memory: \"%s\" is managed by %s already; expected nobody", name,
                      who ? who : "another process");
 }

@@ -8,7 +8,7 @@
 #define PTA_HUGEPAGE_1G PTA_GIB
 
 /* backing-lock.c: takes the owner's lock on fd's open file description, which must be writable.
- * BAD_STATE: another one has it; the message says who, where the host tells. */
+ * HOST: another one has it; the message says who, where the host tells. */
 bool pta_backing_lock(int fd, const char *name, GError **error);
 
 /* backing-host.c */

@@ -48,9 +48,9 @@ bool pta_backing_params_check_at(const PtaBackingParams *params, const char *sys
 const char *pta_backing_params_type(const PtaBackingParams *params);
 
 /*
- * Zeroed, unless it was there already. HOST: the host refuses it; BAD_STATE: another process owns
- * it; else as pta_backing_params_check(). Huge pages are taken from the pool here: when the guest
- * touches one that is not there it would be too late.
+ * Zeroed, unless it was there already. HOST: the host refuses it, or another process owns it; else
+ * as pta_backing_params_check(). Huge pages are taken from the pool here: when the guest touches one
+ * that is not there it would be too late.
  */
 PtaBacking *pta_backing_new(const PtaBackingParams *params, GError **error);
 PtaBacking *pta_backing_ref(PtaBacking *backing);
@@ -79,7 +79,7 @@ bool pta_backing_map(PtaBacking *backing, uint64_t offset, uint64_t size, void *
 
 /*
  * Makes the pages of [host, host + size), a writable mapping of a backing, in several threads; waits
- * for them. Returns HOST with what is missing: the guest runs nevertheless, only slower.
+ * for them. Returns false and HOST if it could not: the guest runs nevertheless, only slower.
  */
 bool pta_backing_prefault(void *host, uint64_t size, GError **error);
 

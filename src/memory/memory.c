@@ -1,31 +1,30 @@
 /*
- * Guest RAM: one memfd, the ranges one after another in it and in one span of host addresses. The
- * map is fixed from construction to destruction, so accesses from any thread take no lock.
+ * Guest RAM: pieces of backings, one after another in one span of host addresses. The map is fixed
+ * from construction to destruction, so accesses from any thread take no lock.
  */
 #include "config.h"
 
 #include "src/memory/memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define MAX_RANGES 64
 
 typedef struct Ram {
     PtaRamRange range;
     uint8_t *host;
+    PtaBacking *backing;
 } Ram;
 
 struct PtaMemory {
     Ram ram[MAX_RANGES];        /* CONST, ascending */
     size_t n_ram;               /* CONST */
     uint64_t size;              /* CONST, bytes of all ranges */
-    uint8_t *host;              /* CONST, the span */
-    int fd;                     /* CONST */
+    uint8_t *host;              /* CONST, the span, with room for alignment */
+    uint64_t span;              /* CONST, its size */
     PtaDirtyLog *dirty;         /* CONST */
     PtaMemoryWriteFn *observer; /* MAIN while no one accesses */
     void *observer_opaque;
@@ -96,38 +95,72 @@ PtaMemory *pta_memory_new(const PtaRamRange *ranges, size_t n, GError **error)
     if (!ranges_valid(ranges, n, &size, error)) {
         return NULL;
     }
-    pta_autofd int fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) {
-        pta_throw_errno(error, errno, "memory: cannot create a memfd");
+    g_autoptr(PtaBacking) backing =
+        pta_backing_new(&(PtaBackingParams){ .name = "guest-ram", .size = size }, error);
+    if (!backing) {
         return NULL;
     }
-    if (ftruncate(fd, (off_t)size) < 0) {
-        pta_throw_errno(error, errno, "memory: failed to allocate %" PRIu64 " bytes", size);
-        return NULL;
-    }
-    /* Nothing may pull guest pages from under a running VP. */
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) {
-        pta_throw_errno(error, errno, "memory: cannot seal the memfd");
-        return NULL;
-    }
-    uint8_t *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (host == MAP_FAILED) {
-        pta_throw_errno(error, errno, "memory: failed to map %" PRIu64 " bytes", size);
-        return NULL;
-    }
-    madvise(host, size, MADV_DONTDUMP); /* advice: a core file without guest RAM */
-    PtaMemory *mem = g_new0(PtaMemory, 1);
-    mem->host = host;
-    mem->size = size;
-    mem->n_ram = n;
+    PtaRamPart parts[MAX_RANGES];
     uint64_t offset = 0;
+    for (size_t i = 0; i < n; offset += ranges[i++].size) {
+        parts[i] = (PtaRamPart){ ranges[i], backing, offset };
+    }
+    return pta_memory_new_parts(parts, n, error);
+}
+
+/* The first address from `at` on that is congruent with the offset of what is mapped there. */
+static uintptr_t place(uintptr_t at, const PtaRamPart *part)
+{
+    uint64_t align = pta_backing_alignment(part->backing);
+    return at + ((part->offset - at) & (align - 1));
+}
+
+/* A reservation, the parts in it in their order: those that follow one another in their backing do
+ * so here as well. */
+static bool map_parts(PtaMemory *mem, const PtaRamPart *parts, size_t n, GError **error)
+{
     for (size_t i = 0; i < n; i++) {
-        mem->ram[i] = (Ram){ .range = ranges[i], .host = host + offset };
-        offset += ranges[i].size;
+        mem->span += parts[i].range.size + pta_backing_alignment(parts[i].backing);
+    }
+    void *span =
+        mmap(NULL, mem->span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (span == MAP_FAILED) {
+        return pta_throw_errno(error, errno, "memory: failed to map %" PRIu64 " bytes", mem->span);
+    }
+    mem->host = span;
+    uintptr_t at = (uintptr_t)span;
+    for (size_t i = 0; i < n; i++) {
+        at = place(at, &parts[i]);
+        mem->ram[i] = (Ram){ .range = parts[i].range,
+                             .host = (uint8_t *)at,
+                             .backing = pta_backing_ref(parts[i].backing) };
+        mem->n_ram = i + 1;
+        if (!pta_backing_map(parts[i].backing, parts[i].offset, parts[i].range.size, (void *)at,
+                             true, error)) {
+            return false;
+        }
+        at += parts[i].range.size;
+    }
+    return true;
+}
+
+PtaMemory *pta_memory_new_parts(const PtaRamPart *parts, size_t n, GError **error)
+{
+    PtaRamRange ranges[MAX_RANGES];
+    for (size_t i = 0; i < MIN(n, MAX_RANGES); i++) {
+        ranges[i] = parts[i].range;
+    }
+    uint64_t size = 0;
+    if (!ranges_valid(ranges, n, &size, error)) {
+        return NULL;
+    }
+    g_autoptr(PtaMemory) mem = g_new0(PtaMemory, 1);
+    mem->size = size;
+    if (!map_parts(mem, parts, n, error)) {
+        return NULL;
     }
     mem->dirty = new_dirty_log(ranges, n);
-    mem->fd = g_steal_fd(&fd);
-    return mem;
+    return g_steal_pointer(&mem);
 }
 
 void pta_memory_free(PtaMemory *mem)
@@ -135,8 +168,12 @@ void pta_memory_free(PtaMemory *mem)
     if (!mem) {
         return;
     }
-    munmap(mem->host, mem->size);
-    pta_close(mem->fd);
+    if (mem->host) {
+        munmap(mem->host, mem->span);
+    }
+    for (size_t i = 0; i < mem->n_ram; i++) {
+        pta_backing_unref(mem->ram[i].backing);
+    }
     pta_dirty_log_free(mem->dirty);
     g_free(mem);
 }
@@ -161,11 +198,6 @@ void *pta_memory_range_host(const PtaMemory *mem, size_t i)
 {
     g_assert(i < mem->n_ram);
     return mem->ram[i].host;
-}
-
-int pta_memory_fd(const PtaMemory *mem)
-{
-    return mem->fd;
 }
 
 /* The range that holds gpa, or NULL. Few ranges: a scan beats a tree. */

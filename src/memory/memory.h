@@ -11,8 +11,8 @@
 
 #include <sys/uio.h>
 
+#include "src/memory/backing.h"
 #include "src/memory/dirty.h"
-#include "src/util/util.h"
 
 typedef struct PtaMemory PtaMemory;
 
@@ -34,11 +34,20 @@ typedef struct PtaRamRange {
     uint64_t size; /* both multiples of PTA_PAGE_SIZE */
 } PtaRamRange;
 
+/* RAM that is a piece of a backing. */
+typedef struct PtaRamPart {
+    PtaRamRange range;
+    PtaBacking *backing;
+    uint64_t offset; /* in the backing */
+} PtaRamPart;
+
 /*
  * RAM of the given ranges (ascending, disjoint; copied), zeroed, backed by one memfd in which they
  * follow one another. Errors: HOST (memfd or mapping refused), BAD_DESCRIPTION (ranges).
  */
 PtaMemory *pta_memory_new(const PtaRamRange *ranges, size_t n, GError **error);
+/* The same of backings, to which it takes references. Each part is a range of its own below. */
+PtaMemory *pta_memory_new_parts(const PtaRamPart *parts, size_t n, GError **error);
 void pta_memory_free(PtaMemory *mem);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaMemory, pta_memory_free)
 
@@ -47,7 +56,6 @@ size_t pta_memory_n_ranges(const PtaMemory *mem);
 PtaRamRange pta_memory_range(const PtaMemory *mem, size_t i);
 /* Host address of a range's first byte, for the back end's map(). */
 void *pta_memory_range_host(const PtaMemory *mem, size_t i);
-int pta_memory_fd(const PtaMemory *mem); /* lends the memfd */
 
 /* Copies. On failure nothing was copied, whatever part of the range is RAM. */
 PtaMemStatus pta_memory_read(const PtaMemory *mem, uint64_t gpa, void *buf, size_t len);

@@ -515,7 +515,11 @@ def tree():
                 value = value[name]
         equal(whole["devices"]["serial0"]["chardev"]["frontend-open"], True)
         equal(whole["devices"]["rng0"]["queues"]["0"]["size"], 64)
-        equal(whole["memory"]["ram"]["0"]["backing"], "memfd")
+        equal(whole["memory"]["ram"]["0"]["backing"], 0)
+        backing = whole["memory"]["backing"]["0"]
+        equal([backing[name] for name in ("type", "page-size", "owned", "thp", "pinned")],
+              ["memfd", 4096, True, False, False])
+        assert 0 < backing["resident-bytes"] <= int(backing["size"], 16), backing
         equal(whole["partition"]["power-state"], "running")
         equal(whole["partition"]["topology"]["vps"], 2)
         equal(whole["synic"]["guest-os-id"], "0x0")

@@ -322,7 +322,7 @@ static void a_file_is_made_and_taken_again(void **unused)
 
     g_autoptr(GError) busy = NULL, size = NULL, type = NULL, missing = NULL;
     assert_null(pta_backing_new(&params, &busy));
-    assert_error(busy, PTA_ERROR_BAD_STATE, "managed by process");
+    assert_error(busy, PTA_ERROR_HOST, "managed by process");
     params.size = 2 * PTA_MIB;
     assert_null(pta_backing_new(&params, &size));
     assert_error(size, PTA_ERROR_BAD_DESCRIPTION, "has 1048576 bytes; expected 2097152");
@@ -348,7 +348,7 @@ static void a_file_keeps_its_content_and_is_free_after_its_owner(void **unused)
     /* The mapping holds on to the lock: whoever still maps it is not done with it. */
     g_autoptr(GError) busy = NULL;
     assert_null(pta_backing_new(&params, &busy));
-    assert_error(busy, PTA_ERROR_BAD_STATE, "expected nobody");
+    assert_error(busy, PTA_ERROR_HOST, "expected nobody");
     munmap(host, PTA_MIB);
     g_autoptr(PtaBacking) second = make(&params);
     assert_int_equal(map_all(second)[4095], 9);
