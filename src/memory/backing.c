@@ -18,6 +18,12 @@
 #define MFD_HUGE_SHIFT 26
 #endif
 
+typedef enum PtaBackingState {
+    SHARED, /* another process's manager may have the lock */
+    OWNED,  /* this one has it */
+    GONE,   /* it was handed over */
+} PtaBackingState;
+
 struct PtaBacking {
     uint64_t size;      /* CONST */
     uint64_t page_size; /* CONST */
@@ -26,7 +32,7 @@ struct PtaBacking {
     bool on_disk;       /* CONST: neither tmpfs nor hugetlbfs nor private */
     bool thp, pin;      /* CONST */
     int bind_node;      /* CONST: private memory is bound when it is mapped; else -1 */
-    int owned;          /* ATOMIC: the lock is this process's manager's */
+    int state;          /* ATOMIC, PtaBackingState */
 };
 
 /* ---- making ---- */
@@ -231,7 +237,7 @@ PtaBacking *pta_backing_new(const PtaBackingParams *params, GError **error)
     b->type = pta_backing_params_type(params);
     b->thp = params->thp;
     b->pin = params->pin;
-    b->owned = true;
+    b->state = OWNED;
     b->bind_node = fd < 0 && params->has_numa_node ? (int)params->numa_node : -1;
     b->fd = g_steal_fd(&fd);
     if (is_huge(b) && (b->size % b->page_size != 0 || params->legacy)) {
@@ -249,15 +255,18 @@ PtaBacking *pta_backing_new(const PtaBackingParams *params, GError **error)
     return g_steal_pointer(&b);
 }
 
-PtaBacking *pta_backing_new_shared(int fd, uint64_t size, uint64_t page_size)
+PtaBacking *pta_backing_new_shared(int fd, uint64_t size, uint64_t page_size, GError **error)
 {
-    PtaBacking *b = g_atomic_rc_box_new0(PtaBacking);
+    g_autoptr(PtaBacking) b = g_atomic_rc_box_new0(PtaBacking);
     b->size = size;
     b->page_size = page_size;
     b->type = page_size > PTA_PAGE_SIZE ? "hugetlb" : "memfd";
     b->bind_node = -1;
     b->fd = fd;
-    return b;
+    if (is_huge(b) && !place_pages(b, &(PtaBackingParams){ 0 }, error)) {
+        return NULL; /* whoever sent it need not have taken its pages from the pool */
+    }
+    return g_steal_pointer(&b);
 }
 
 PtaBacking *pta_backing_ref(PtaBacking *backing)
@@ -323,12 +332,28 @@ bool pta_backing_allocated(const PtaBacking *backing, uint64_t *bytes)
 
 bool pta_backing_is_owned(const PtaBacking *backing)
 {
-    return __atomic_load_n(&backing->owned, __ATOMIC_ACQUIRE);
+    return g_atomic_int_get(&backing->state) == OWNED;
 }
 
+bool pta_backing_own(PtaBacking *backing, GError **error)
+{
+    g_assert(g_atomic_int_get(&backing->state) != GONE);
+    if (backing->fd >= 0 && !pta_backing_lock(backing->fd, "guest-ram", error)) {
+        return false;
+    }
+    g_atomic_int_set(&backing->state, OWNED);
+    return true;
+}
+
+/* Its descriptor is now one without the lock, under the same number: the lock stays with the other
+ * process, and with the mappings of this one. */
 void pta_backing_disown(PtaBacking *backing)
 {
-    __atomic_store_n(&backing->owned, false, __ATOMIC_RELEASE);
+    pta_autofd int fd = backing->fd >= 0 ? pta_backing_reopen(backing, NULL) : -1;
+    if (fd >= 0) {
+        dup3(fd, backing->fd, O_CLOEXEC);
+    }
+    g_atomic_int_set(&backing->state, GONE);
 }
 
 int pta_backing_reopen(const PtaBacking *backing, GError **error)
@@ -375,6 +400,10 @@ bool pta_backing_map(PtaBacking *backing, uint64_t offset, uint64_t size, void *
 {
     g_assert(offset <= backing->size && size <= backing->size - offset);
     g_assert((offset | size | (uintptr_t)host) % backing->page_size == 0);
+    if (g_atomic_int_get(&backing->state) == GONE) {
+        return pta_throw(error, PTA_ERROR_BAD_STATE,
+                         "memory: guest memory was handed over to another process");
+    }
     int flags = MAP_FIXED | (is_huge(backing) ? 0 : MAP_NORESERVE) |
                 (backing->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
     int prot = PROT_READ | (writable ? PROT_WRITE : 0);

@@ -89,18 +89,13 @@ bool pta_backing_allocated(const PtaBacking *backing, uint64_t *bytes);
 /* How many bytes of a mapping are in RAM. Looks at each page: some 10 ms for a GiB. */
 uint64_t pta_backing_resident(const void *host, uint64_t size);
 
-/* ---- ownership; for backing-share.c ---- */
+/* ---- ownership; see backing-share.h ---- */
 
 /* The manager of this process has it. */
 bool pta_backing_is_owned(const PtaBacking *backing);
-/* Another process has it now, together with the lock. */
+/* Takes shared memory whose owner has gone. HOST: there is one. */
+bool pta_backing_own(PtaBacking *backing, GError **error);
+/* Another process has it now, together with the lock: it cannot be mapped any more. */
 void pta_backing_disown(PtaBacking *backing);
-/* A descriptor of its own for whoever is to share the memory, but not the lock; -1 and *error. */
-int pta_backing_reopen(const PtaBacking *backing, GError **error);
-/* The pages of a descriptor: 4096, or the size of its huge pages. 0 and *error if it is no memory:
- * neither a file of tmpfs nor of hugetlbfs. */
-uint64_t pta_backing_page_size_of(int fd, GError **error);
-/* An existing descriptor, taken from the caller whatever comes of it, without owning it. */
-PtaBacking *pta_backing_new_shared(int fd, uint64_t size, uint64_t page_size);
 
 #endif

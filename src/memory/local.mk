@@ -2,8 +2,11 @@
 libpartita_a_SOURCES += \
 	src/memory/backing-check.c \
 	src/memory/backing-host.c \
+	src/memory/backing-layout.c \
 	src/memory/backing-lock.c \
 	src/memory/backing-private.h \
+	src/memory/backing-share.c \
+	src/memory/backing-share.h \
 	src/memory/backing.c \
 	src/memory/backing.h \
 	src/memory/dirty.c \
@@ -17,6 +20,11 @@ tests_unit_test_backing_SOURCES = tests/unit/test-backing.c tests/lib/cmocka-all
 tests_unit_test_backing_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_backing_LDADD = $(unit_libs)
 TESTS += tests/unit/test-backing
+check_PROGRAMS += tests/unit/test-backing-share
+tests_unit_test_backing_share_SOURCES = tests/unit/test-backing-share.c tests/lib/cmocka-all.h
+tests_unit_test_backing_share_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_backing_share_LDADD = $(unit_libs)
+TESTS += tests/unit/test-backing-share
 check_PROGRAMS += tests/unit/test-memory
 tests_unit_test_memory_SOURCES = tests/unit/test-memory.c
 tests_unit_test_memory_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -28,3 +36,20 @@ tests_unit_test_dirty_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_dirty_LDADD = $(unit_libs)
 TESTS += tests/unit/test-dirty
 endif
+
+# The layout of memory that another process sends.
+check_PROGRAMS += tests/fuzz/fuzz-shared-layout
+tests_fuzz_fuzz_shared_layout_SOURCES = tests/fuzz/fuzz-shared-layout.c
+tests_fuzz_fuzz_shared_layout_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_shared_layout_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_shared_layout_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-shared-layout
+endif
+EXTRA_DIST += \
+	tests/fuzz/corpus/shared-layout/alias \
+	tests/fuzz/corpus/shared-layout/beyond \
+	tests/fuzz/corpus/shared-layout/deep \
+	tests/fuzz/corpus/shared-layout/huge \
+	tests/fuzz/corpus/shared-layout/negative \
+	tests/fuzz/corpus/shared-layout/two
