@@ -263,6 +263,7 @@ PtaVm *pta_vm_new(const MachineConfig *config, const char *base_dir, GError **er
         !pta_vm_open_gdb(vm, error)) {
         return NULL;
     }
+    vm->ram->keep_files = true;
     return g_steal_pointer(&vm);
 }
 

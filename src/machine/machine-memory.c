@@ -5,6 +5,7 @@
 
 #include "src/machine/machine-memory.h"
 
+#include <glib/gstdio.h>
 #include <inttypes.h>
 
 #define LEGACY_SIZE PTA_MIB       /* what an x86 machine shows and hides in small pieces */
@@ -250,6 +251,9 @@ void pta_machine_memory_free(PtaMachineMemory *m)
 {
     for (size_t i = 0; m && i < m->n_backings; i++) {
         PtaMachineBacking *b = &m->backings[i];
+        if (b->backing && pta_backing_made_file(b->backing) && !m->keep_files) {
+            g_unlink(b->path);
+        }
         pta_backing_unref(b->backing);
         g_free(b->where);
         g_free(b->name);

@@ -36,6 +36,7 @@ typedef struct PtaMachineMemory {
     PtaMachineRam parts[PTA_MACHINE_BACKINGS + 1]; /* ascending; the gap cuts one in two */
     size_t n_parts;
     bool prefault;
+    bool keep_files; /* set when the machine has come to be: those that were made stay behind */
 } PtaMachineMemory;
 
 /* A pure function of the description. Errors: BAD_DESCRIPTION, naming the place in it. */

@@ -30,6 +30,7 @@ struct PtaBacking {
     const char *type;   /* CONST */
     int fd;             /* CONST; -1 if private */
     bool on_disk;       /* CONST: neither tmpfs nor hugetlbfs nor private */
+    bool made_file;     /* CONST */
     bool thp, pin;      /* CONST */
     int bind_node;      /* CONST: private memory is bound when it is mapped; else -1 */
     int state;          /* ATOMIC, PtaBackingState */
@@ -69,15 +70,16 @@ static bool size_file(int fd, const PtaBackingParams *p, GError **error)
                            p->path, p->size);
 }
 
-static int make_file(const PtaBackingParams *p, GError **error)
+static int make_file(const PtaBackingParams *p, bool *made, GError **error)
 {
     pta_autofd int fd = open(p->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd >= 0) {
-        if (size_file(fd, p, error)) {
-            return g_steal_fd(&fd);
+        *made = size_file(fd, p, error);
+        if (!*made) {
+            unlink(p->path);
+            return -1;
         }
-        unlink(p->path);
-        return -1;
+        return g_steal_fd(&fd);
     }
     if (errno == EEXIST) {
         fd = open(p->path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -197,9 +199,9 @@ static bool place_pages(PtaBacking *b, const PtaBackingParams *p, GError **error
                      b->size / b->page_size, page, why->message, b->page_size / PTA_KIB);
 }
 
-static int open_backing(const PtaBackingParams *p, GError **error)
+static int open_backing(const PtaBackingParams *p, bool *made, GError **error)
 {
-    pta_autofd int fd = p->path     ? make_file(p, error)
+    pta_autofd int fd = p->path     ? make_file(p, made, error)
                         : p->has_fd ? take_fd(p, error)
                                     : make_memfd(p, error);
     if (fd < 0 ||
@@ -219,13 +221,13 @@ static void warn_no_thp(const PtaBackingParams *p)
     }
 }
 
-PtaBacking *pta_backing_new(const PtaBackingParams *params, GError **error)
+static PtaBacking *make_backing(const PtaBackingParams *params, bool *made, GError **error)
 {
     if (!pta_backing_params_check(params, error)) {
         g_prefix_error(error, "memory: ");
         return NULL;
     }
-    pta_autofd int fd = params->private_anonymous ? -1 : open_backing(params, error);
+    pta_autofd int fd = params->private_anonymous ? -1 : open_backing(params, made, error);
     if (fd < 0 && !params->private_anonymous) {
         return NULL;
     }
@@ -235,6 +237,7 @@ PtaBacking *pta_backing_new(const PtaBackingParams *params, GError **error)
     b->on_disk = b->page_size == 0;
     b->page_size = MAX(b->page_size, PTA_PAGE_SIZE);
     b->type = pta_backing_params_type(params);
+    b->made_file = *made;
     b->thp = params->thp;
     b->pin = params->pin;
     b->state = OWNED;
@@ -253,6 +256,16 @@ PtaBacking *pta_backing_new(const PtaBackingParams *params, GError **error)
         warn_no_thp(params);
     }
     return g_steal_pointer(&b);
+}
+
+PtaBacking *pta_backing_new(const PtaBackingParams *params, GError **error)
+{
+    bool made = false;
+    PtaBacking *b = make_backing(params, &made, error);
+    if (!b && made) {
+        unlink(params->path);
+    }
+    return b;
 }
 
 PtaBacking *pta_backing_new_shared(int fd, uint64_t size, uint64_t page_size, GError **error)
@@ -311,6 +324,11 @@ uint64_t pta_backing_page_size(const PtaBacking *backing)
 uint64_t pta_backing_alignment(const PtaBacking *backing)
 {
     return MAX(backing->page_size, PTA_HUGEPAGE_2M);
+}
+
+bool pta_backing_made_file(const PtaBacking *backing)
+{
+    return backing->made_file;
 }
 
 const char *pta_backing_type(const PtaBacking *backing)

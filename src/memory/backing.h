@@ -64,6 +64,8 @@ bool pta_backing_is_private(const PtaBacking *backing);
 /* Offset, size and host address of a mapping are multiples of it: the page size, of the huge pages
  * if it has such. */
 uint64_t pta_backing_page_size(const PtaBacking *backing);
+/* There was no such file before: who fails later removes it. */
+bool pta_backing_made_file(const PtaBacking *backing);
 /* What the host address of a mapping had better be congruent with its offset to: 2 MiB, or a huge
  * page. Nothing breaks otherwise, but transparent huge pages stay away. */
 uint64_t pta_backing_alignment(const PtaBacking *backing);
