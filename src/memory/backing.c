@@ -401,9 +401,9 @@ static bool dress(const PtaBacking *b, void *host, uint64_t size, bool writable,
         return true;
     }
     if (writable) {
-        pta_backing_prefault(host, size, NULL); /* faster; mlock() makes what it did not */
+        pta_backing_prefault(host, size, NULL); /* faster; mlock2() makes what it did not */
     }
-    if (mlock(host, size) < 0) {
+    if (mlock2(host, size, 0) < 0) { /* sanitizers make nothing of mlock() */
         return pta_throw_errno(error, errno,
                                "memory: cannot pin %" PRIu64
                                " bytes: RLIMIT_MEMLOCK (`ulimit -l`) has to be raised, or the host "
