@@ -1,5 +1,6 @@
 """An unmodified Debian kernel on memory of each kind that the host has."""
 
+import fcntl
 import os
 import re
 import subprocess
@@ -36,17 +37,24 @@ class Setting:
 
     def __enter__(self):
         try:
+            self.lock = open(self.path)
+        except OSError as error:
+            raise Skip("%s: %s" % (self.path, error.strerror)) from None
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX)  # other tests may want to change it
             self.before = read(self.path)
             chosen = re.search(r"\[(\w+)\]", self.before)
             self.before = chosen.group(1) if chosen else self.before
             with open(self.path, "w") as out:
                 out.write(self.value)
         except OSError as error:
+            self.lock.close()
             raise Skip("%s: %s" % (self.path, error.strerror)) from None
 
     def __exit__(self, *why):
         with open(self.path, "w") as out:
             out.write(self.before)
+        self.lock.close()
 
 
 def smaps(machine, what):

@@ -13,7 +13,9 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -34,7 +36,11 @@ static void assert_error(GError *error, PtaError code, const char *text)
 static uint8_t *map(PtaBacking *b, GError **error)
 {
     uint64_t size = pta_backing_size(b);
-    uint8_t *host = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint64_t align = pta_backing_alignment(b);
+    void *span =
+        mmap(NULL, size + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_true(span != MAP_FAILED);
+    uint8_t *host = (uint8_t *)(uintptr_t)pta_align_up((uintptr_t)span, align);
     return pta_backing_map(b, 0, size, host, true, error) ? host : NULL;
 }
 
@@ -278,6 +284,53 @@ static void there_is_always_one_owner(void **unused)
     pta_shared_memory_free(m);
 }
 
+#define POOL "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+#define FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+
+static bool add_to_pool(int n)
+{
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(POOL, &text, NULL, NULL)) {
+        return false;
+    }
+    g_autofree char *wanted = g_strdup_printf("%d\n", atoi(text) + n);
+    g_autofree char *found = NULL;
+    pta_autofd int fd = open(POOL, O_WRONLY | O_CLOEXEC);
+    bool done = fd >= 0 && pta_write_full(fd, wanted, strlen(wanted)) &&
+                g_file_get_contents(POOL, &found, NULL, NULL) && strcmp(found, wanted) == 0;
+    if (!done && fd >= 0) {
+        pta_write_full(fd, text, strlen(text));
+    }
+    return done;
+}
+
+static void huge_pages_go_as_well(void **unused)
+{
+    assert_true(add_to_pool(1));
+    int sock;
+    pid_t child = start("ping-pong", &sock);
+    g_autoptr(GError) error = NULL;
+    PtaSharedMemory *m = g_new0(PtaSharedMemory, 1);
+    m->backings[0] = pta_backing_new(
+        &(PtaBackingParams){ .name = "guest-ram", .size = SIZE, .hugepage_size = SIZE }, &error);
+    assert_null(error);
+    m->ranges[0] = (PtaSharedRange){ 0, SIZE, 0, 0 };
+    m->n_backings = m->n_ranges = 1;
+    assert_int_equal(send(sock, "x", 1, 0), 1);
+    assert_true(pta_backing_export(m, PTA_HAND_OVER, sock, &error));
+    pta_shared_memory_free(m);
+    m = pta_backing_import(PTA_HAND_OVER, sock, &error);
+    assert_non_null(m);
+    assert_string_equal(pta_backing_type(m->backings[0]), "hugetlb");
+    uint8_t *host = map(m->backings[0], &error);
+    assert_int_equal(host[0], 1);
+    munmap(host, SIZE);
+    close(sock);
+    assert_ends_well(child);
+    pta_shared_memory_free(m);
+    assert_true(add_to_pool(-1));
+}
+
 static void ownership_ends_with_the_owner(void **unused)
 {
     int sock;
@@ -484,6 +537,19 @@ static void hostile_descriptors(void **unused)
     close(good);
 }
 
+/* The sender did not take them, and there are none. */
+static void huge_pages_that_are_not_there(void **unused)
+{
+    int fd = memfd_create("theirs", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, SIZE), 0);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+    assert_refused("H{\"partita-memory\":1,\"backings\":[{\"size\":2097152,\"page-size\":2097152}],"
+                   "\"ranges\":[{\"gpa\":0,\"size\":2097152,\"backing\":0,\"offset\":0}]}",
+                   &fd, 1, "increase the hugetlb pool");
+    close(fd);
+}
+
 static void hostile_layouts(void **unused)
 {
     static const struct {
@@ -546,13 +612,50 @@ static void hostile_layouts(void **unused)
     }
 }
 
+/* ---- what this host cannot do ---- */
+
+static void skipped(void **unused)
+{
+}
+
+/* The name is what TAP takes a reason from. */
+static void leave_out(struct CMUnitTest *tests, size_t n, CMUnitTestFunction fn, const char *name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (tests[i].test_func == fn) {
+            tests[i].name = name;
+            tests[i].test_func = skipped;
+        }
+    }
+}
+
+static void skip_what_cannot_be(struct CMUnitTest *tests, size_t n)
+{
+    /* Tests that change the pool wait for one another, until the process ends. */
+    int pool = open(POOL, O_RDONLY | O_CLOEXEC);
+    if (pool >= 0) {
+        flock(pool, LOCK_EX);
+    }
+    g_autofree char *free_pages = NULL;
+    if (!g_file_get_contents(FREE, &free_pages, NULL, NULL) || atoi(free_pages) != 0) {
+        leave_out(tests, n, huge_pages_that_are_not_there,
+                  "huge_pages_that_are_not_there # SKIP no pool of huge pages that is empty");
+    }
+    if (!add_to_pool(1)) {
+        leave_out(tests, n, huge_pages_go_as_well,
+                  "huge_pages_go_as_well # SKIP no pages of 2 MiB can be reserved");
+    } else {
+        add_to_pool(-1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     pta_thread_init_main();
     if (argc > 1) {
         return peer(argv[1], argc > 2 ? argv[2] : "");
     }
-    const struct CMUnitTest tests[] = {
+    struct CMUnitTest tests[] = {
         cmocka_unit_test(both_see_what_the_other_writes),
         cmocka_unit_test(there_is_always_one_owner),
         cmocka_unit_test(ownership_ends_with_the_owner),
@@ -562,6 +665,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(private_memory_and_files_stay),
         cmocka_unit_test(hostile_descriptors),
         cmocka_unit_test(hostile_layouts),
+        cmocka_unit_test(huge_pages_go_as_well),
+        cmocka_unit_test(huge_pages_that_are_not_there),
     };
+    skip_what_cannot_be(tests, G_N_ELEMENTS(tests));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
