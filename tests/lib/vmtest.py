@@ -107,7 +107,7 @@ class Monitor:
 class Machine:
     """`partita run` on a description; the console is its standard input and output."""
 
-    def __init__(self, description, args=()):
+    def __init__(self, description, args=(), may_warn=False):
         self.dir = tempfile.TemporaryDirectory(prefix="partita-test-")
         self.socket = os.path.join(self.dir.name, "vm.sock")
         description = dict(description)
@@ -118,8 +118,11 @@ class Machine:
             json.dump(description, out)
         self.text = ""
         self.log = ""
+        env = dict(os.environ)
+        if may_warn:  # of what is tested; elsewhere a warning ends the process
+            env.pop("G_DEBUG", None)
         self.process = subprocess.Popen(
-            [partita(), "run", *args, self.file], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [partita(), "run", *args, self.file], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE)
         self.readers = [threading.Thread(target=self._read, args=(self.process.stdout, "text")),
                         threading.Thread(target=self._read, args=(self.process.stderr, "log"))]
