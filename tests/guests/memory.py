@@ -1,6 +1,7 @@
 """An unmodified Debian kernel on memory of each kind that the host has."""
 
 import fcntl
+import json
 import os
 import re
 import subprocess
@@ -181,6 +182,33 @@ def several_backings():
             check(file.read().count(b"partita-was-here") > 100000, "the file does not hold the guest's memory")
 
 
+def an_inherited_descriptor():
+    description = debian(backing=[{"type": "memfd", "size": "64M"}, {"type": "fd", "fd": 9}])
+    description["boot"]["cmdline"] = description["boot"]["cmdline"].replace("shell", "off")
+    with tempfile.TemporaryDirectory() as folder:
+        path, ram = os.path.join(folder, "machine.json"), os.path.join(folder, "ram")
+        with open(path, "w") as out:
+            json.dump({"name": "fd", **description}, out)
+
+        def run(size, redirection):
+            with open(ram, "wb") as out:
+                out.truncate(size)
+            return subprocess.run(["sh", "-c", 'exec "$0" run "$1" ' + redirection, partita(), path, ram],
+                                  stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180)
+        done = run(192 * MIB, '9<>"$2"')
+        equal(done.returncode, 0, done.stderr)
+        with open(ram, "rb") as file:
+            check(file.read().count(b"\0") < 191 * MIB, "the guest has not used the memory")
+        for size, redirection, status, text in (
+                (191 * MIB, '9<>"$2"', 1, "has %d bytes; expected %d" % (191 * MIB, 192 * MIB)),
+                (192 * MIB, '9<"$2"', 1, "open for reading and writing"),
+                (192 * MIB, "9<>/dev/null", 1, "is no memory"),
+                (192 * MIB, "9<&-", 2, "descriptor 9: Bad file descriptor")):
+            done = run(size, redirection)
+            equal(done.returncode, status, done.stderr)
+            check("$.memory.backing[1]: " in done.stderr and text in done.stderr, done.stderr)
+
+
 def huge_pages():
     before = int(read(POOL)) if os.path.exists(POOL) else 0
     with Setting(POOL, str(before + 127)):
@@ -209,6 +237,7 @@ def huge_pages_that_the_host_lacks():
 
 if __name__ == "__main__":
     main([prefault, pinned, a_pin_beyond_the_limit, transparent_huge_pages,
-          transparent_huge_pages_of_private_memory, without_them_it_says_so, several_backings, huge_pages,
+          transparent_huge_pages_of_private_memory, without_them_it_says_so, several_backings,
+          an_inherited_descriptor, huge_pages,
           huge_pages_that_the_host_lacks],
          needs=[guest_file("vmlinuz"), guest_file("initrd.img")])
