@@ -78,6 +78,7 @@ TESTS += tests/fuzz/fuzz-machine-config
 endif
 EXTRA_DIST += \
 	tests/fuzz/corpus/machine-config/all.json \
+	tests/fuzz/corpus/machine-config/backings.json \
 	tests/fuzz/corpus/machine-config/big-size.json \
 	tests/fuzz/corpus/machine-config/cut.json \
 	tests/fuzz/corpus/machine-config/deep.json \
