@@ -1,5 +1,7 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 libpartita_a_SOURCES += \
+	src/memory/backing.c \
+	src/memory/backing.h \
 	src/memory/memory.c \
 	src/memory/memory.h
 
