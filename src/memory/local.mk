@@ -2,8 +2,24 @@
 libpartita_a_SOURCES += \
 	src/memory/backing.c \
 	src/memory/backing.h \
+	src/memory/device-memory.c \
+	src/memory/device-memory.h \
+	src/memory/layout.c \
+	src/memory/layout.h \
+	src/memory/mapper.c \
+	src/memory/mapper.h \
+	src/memory/mapping.c \
+	src/memory/mapping.h \
+	src/memory/memory-build.c \
+	src/memory/memory-private.h \
 	src/memory/memory.c \
-	src/memory/memory.h
+	src/memory/memory.h \
+	src/memory/region-private.h \
+	src/memory/region-view.c \
+	src/memory/region.c \
+	src/memory/region.h \
+	src/memory/view.c \
+	src/memory/view.h
 
 if HAVE_CMOCKA
 check_PROGRAMS += tests/unit/test-memory
