@@ -136,8 +136,20 @@ static bool make_memory(PtaVm *vm, GError **error)
 {
     uint64_t size = vm->config->memory->size;
     uint64_t low = MIN(size, X86_RAM_GAP_BASE);
-    PtaRamRange ranges[2] = { { 0, low }, { X86_HIGH_RAM_BASE, size - low } };
-    vm->memory = pta_memory_new(ranges, size > low ? 2 : 1, error);
+    const PtaRamRange ram[] = { { 0, low }, { X86_HIGH_RAM_BASE, size - low } };
+    const PtaRamRange mmio = { X86_RAM_GAP_BASE, X86_HIGH_RAM_BASE - X86_RAM_GAP_BASE };
+    vm->memory = pta_memory_build(
+        &(PtaMemoryParams){
+            .ram = ram,
+            .n_ram = size > low ? 2 : 1,
+            .mmio = &mmio,
+            .n_mmio = 1,
+            .x86_legacy = true,
+        },
+        error);
+    if (!vm->memory) {
+        g_prefix_error(error, "$.memory: ");
+    }
     return vm->memory != NULL;
 }
 
