@@ -27,4 +27,10 @@ tests_unit_test_memory_SOURCES = tests/unit/test-memory.c
 tests_unit_test_memory_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_memory_LDADD = $(unit_libs)
 TESTS += tests/unit/test-memory
+
+check_PROGRAMS += tests/unit/test-region
+tests_unit_test_region_SOURCES = tests/unit/test-region.c tests/lib/cmocka-all.h
+tests_unit_test_region_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_region_LDADD = $(unit_libs)
+TESTS += tests/unit/test-region
 endif
