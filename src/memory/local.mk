@@ -34,6 +34,12 @@ tests_unit_test_region_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_region_LDADD = $(unit_libs)
 TESTS += tests/unit/test-region
 
+check_PROGRAMS += tests/unit/test-memory-build
+tests_unit_test_memory_build_SOURCES = tests/unit/test-memory-build.c tests/lib/cmocka-all.h
+tests_unit_test_memory_build_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_memory_build_LDADD = $(unit_libs)
+TESTS += tests/unit/test-memory-build
+
 check_PROGRAMS += tests/unit/test-memory-model
 tests_unit_test_memory_model_SOURCES = tests/unit/test-memory-model.c tests/lib/cmocka-all.h
 tests_unit_test_memory_model_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
