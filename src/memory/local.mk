@@ -34,6 +34,12 @@ tests_unit_test_region_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_region_LDADD = $(unit_libs)
 TESTS += tests/unit/test-region
 
+check_PROGRAMS += tests/guests/test-shadow
+tests_guests_test_shadow_SOURCES = tests/guests/test-shadow.c tests/lib/cmocka-all.h
+tests_guests_test_shadow_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_guests_test_shadow_LDADD = $(unit_libs)
+TESTS += tests/guests/test-shadow
+
 check_PROGRAMS += tests/unit/test-memory-build
 tests_unit_test_memory_build_SOURCES = tests/unit/test-memory-build.c tests/lib/cmocka-all.h
 tests_unit_test_memory_build_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
