@@ -97,7 +97,7 @@ static uint8_t *at_once(const PtaView *view, uint64_t gpa, uint64_t len, bool wr
 
 PtaMemStatus pta_memory_read(const PtaMemory *mem, uint64_t gpa, void *buf, size_t len)
 {
-    PtaReader *reader = pta_read_begin();
+    PtaReadSection section = pta_read_begin();
     const PtaView *view = view_of(mem);
     PtaMemStatus status = PTA_MEM_OK;
     const uint8_t *host = at_once(view, gpa, len, false);
@@ -110,7 +110,7 @@ PtaMemStatus pta_memory_read(const PtaMemory *mem, uint64_t gpa, void *buf, size
             memcpy(p, host, n);
         }
     }
-    pta_read_end(reader);
+    pta_read_end(section);
     return status;
 }
 
@@ -135,7 +135,7 @@ static PtaMemStatus put(PtaMemory *mem, uint64_t gpa, const uint8_t *from, uint8
 
 PtaMemStatus pta_memory_write(PtaMemory *mem, uint64_t gpa, const void *buf, size_t len)
 {
-    PtaReader *reader = pta_read_begin();
+    PtaReadSection section = pta_read_begin();
     PtaMemStatus status = PTA_MEM_OK;
     uint8_t *host = at_once(view_of(mem), gpa, len, true);
     if (G_LIKELY(host)) {
@@ -143,7 +143,7 @@ PtaMemStatus pta_memory_write(PtaMemory *mem, uint64_t gpa, const void *buf, siz
     } else if (len > 0) {
         status = put(mem, gpa, buf, 0, len);
     }
-    pta_read_end(reader);
+    pta_read_end(section);
     if (status == PTA_MEM_OK) {
         pta_memory_mark_dirty(mem, gpa, len);
     }
@@ -152,9 +152,9 @@ PtaMemStatus pta_memory_write(PtaMemory *mem, uint64_t gpa, const void *buf, siz
 
 PtaMemStatus pta_memory_fill(PtaMemory *mem, uint64_t gpa, uint8_t byte, size_t len)
 {
-    PtaReader *reader = pta_read_begin();
+    PtaReadSection section = pta_read_begin();
     PtaMemStatus status = put(mem, gpa, NULL, byte, len);
-    pta_read_end(reader);
+    pta_read_end(section);
     if (status == PTA_MEM_OK) {
         pta_memory_mark_dirty(mem, gpa, len);
     }
@@ -164,9 +164,10 @@ PtaMemStatus pta_memory_fill(PtaMemory *mem, uint64_t gpa, uint8_t byte, size_t 
 /* ---- words ---- */
 
 /* A naturally aligned word never crosses a span: spans are whole pages. */
-static void *word(const PtaMemory *mem, uint64_t gpa, size_t size, bool write, PtaMemStatus *status)
+static inline void *word(const PtaMemory *mem, uint64_t gpa, size_t size, bool write,
+                         PtaMemStatus *status)
 {
-    if (gpa % size != 0) {
+    if ((gpa & (size - 1)) != 0) {
         *status = PTA_MEM_ALIGN;
         return NULL;
     }
@@ -183,24 +184,24 @@ static void *word(const PtaMemory *mem, uint64_t gpa, size_t size, bool write, P
     PtaMemStatus pta_memory_load_u##bits(const PtaMemory *mem, uint64_t gpa,                  \
                                          uint##bits##_t *value)                               \
     {                                                                                         \
-        PtaReader *reader = pta_read_begin();                                                 \
+        PtaReadSection section = pta_read_begin();                                            \
         PtaMemStatus status;                                                                  \
         const uint##bits##_t *host = word(mem, gpa, sizeof(*host), false, &status);           \
         if (host) {                                                                           \
             *value = GUINT##bits##_FROM_LE(__atomic_load_n(host, __ATOMIC_ACQUIRE));          \
         }                                                                                     \
-        pta_read_end(reader);                                                                 \
+        pta_read_end(section);                                                                \
         return status;                                                                        \
     }                                                                                         \
     PtaMemStatus pta_memory_store_u##bits(PtaMemory *mem, uint64_t gpa, uint##bits##_t value) \
     {                                                                                         \
-        PtaReader *reader = pta_read_begin();                                                 \
+        PtaReadSection section = pta_read_begin();                                            \
         PtaMemStatus status;                                                                  \
         uint##bits##_t *host = word(mem, gpa, sizeof(*host), true, &status);                  \
         if (host) {                                                                           \
             __atomic_store_n(host, GUINT##bits##_TO_LE(value), __ATOMIC_RELEASE);             \
         }                                                                                     \
-        pta_read_end(reader);                                                                 \
+        pta_read_end(section);                                                                \
         if (host) {                                                                           \
             pta_memory_mark_dirty(mem, gpa, sizeof(value));                                   \
         }                                                                                     \
@@ -220,7 +221,7 @@ PtaMemStatus pta_memory_map(PtaMemory *mem, uint64_t gpa, size_t len, bool write
     if (wraps(gpa, len)) {
         return PTA_MEM_WRAP;
     }
-    PtaReader *reader = pta_read_begin();
+    PtaReadSection section = pta_read_begin();
     const PtaView *view = view_of(mem);
     PtaMemStatus status = PTA_MEM_OK;
     while (len > 0) {
@@ -241,7 +242,7 @@ PtaMemStatus pta_memory_map(PtaMemory *mem, uint64_t gpa, size_t len, bool write
         gpa += got;
         len -= got;
     }
-    pta_read_end(reader);
+    pta_read_end(section);
     if (status == PTA_MEM_OK) {
         *n = used;
     }

@@ -37,6 +37,12 @@ PtaView *pta_view_new(GArray *pieces)
                                                 .writable = p->flags & PTA_VIEW_WRITE,
                                                 .ram = p->ram };
     }
+    v->largest = v->spans;
+    for (unsigned i = 1; i < v->n_spans; i++) {
+        if (v->spans[i].size > v->largest->size) {
+            v->largest = &v->spans[i];
+        }
+    }
     return v;
 }
 

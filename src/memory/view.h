@@ -38,6 +38,7 @@ typedef struct PtaViewSpan {
 typedef struct PtaView {
     unsigned n_spans, n_pieces;
     PtaViewSpan *spans;
+    const PtaViewSpan *largest; /* of spans: most accesses are there */
     PtaViewPiece *pieces;
 } PtaView;
 
@@ -53,13 +54,17 @@ const PtaViewPiece *pta_view_find_equal(const PtaView *view, const PtaViewPiece 
 /* The span that holds gpa, or NULL. */
 static inline const PtaViewSpan *pta_view_span(const PtaView *view, uint64_t gpa)
 {
-    const PtaViewSpan *s = view->spans;
+    const PtaViewSpan *s = view->largest;
+    if (G_LIKELY(gpa - s->gpa < s->size)) {
+        return s;
+    }
+    s = view->spans;
     for (unsigned n = view->n_spans; n > 1;) {
         unsigned half = n / 2;
         s += gpa >= s[half].gpa ? half : 0;
         n -= half;
     }
-    return G_LIKELY(gpa - s->gpa < s->size) ? s : NULL;
+    return gpa - s->gpa < s->size ? s : NULL;
 }
 
 #endif

@@ -203,9 +203,9 @@ static bool soft_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **err
 
 static void soft_host_wrote(PtaBackend *be, uint64_t gpa, uint64_t len)
 {
-    PtaReader *reader = pta_read_begin();
+    PtaReadSection section = pta_read_begin();
     x86_code_host_wrote(machine_of(be), gpa, len);
-    pta_read_end(reader);
+    pta_read_end(section);
 }
 
 /* ---- VPs ---- */

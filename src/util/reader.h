@@ -20,25 +20,31 @@ typedef struct PtaReader {
 extern __thread PtaReader *pta_reader_self;
 PtaReader *pta_reader_register(void);
 
-static inline PtaReader *pta_read_begin(void)
+typedef struct PtaReadSection {
+    PtaReader *reader;
+    uint64_t number;
+} PtaReadSection;
+
+static inline PtaReadSection pta_read_begin(void)
 {
     PtaReader *r = pta_reader_self;
     if (G_UNLIKELY(!r)) {
         r = pta_reader_register();
     }
-    __atomic_store_n(&r->sections, r->sections + 1, __ATOMIC_RELAXED);
+    PtaReadSection section = { r, r->sections + 1 };
+    __atomic_store_n(&r->sections, section.number, __ATOMIC_RELAXED);
     /* The store comes before every load of the section: for the other side's membarrier() it is
      * enough that the compiler keeps them in order. */
     if (G_UNLIKELY(r->fence)) {
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     }
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return r;
+    return section;
 }
 
-static inline void pta_read_end(PtaReader *r)
+static inline void pta_read_end(PtaReadSection section)
 {
-    __atomic_store_n(&r->sections, r->sections + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&section.reader->sections, section.number + 1, __ATOMIC_RELEASE);
 }
 
 /* Returns when every section that had begun has ended. Not from within one. */
