@@ -131,7 +131,7 @@ static bool map_ranges(PtaMemory *mem, const PtaMemoryParams *params, GError **e
 static bool add_piece(PtaMemory *mem, const Ram *ram, PtaRamRange range, bool prefetch,
                       GError **error)
 {
-    RamPiece piece = { .range = range, .prefetch = prefetch };
+    RamPiece piece = { .range = range };
     piece.region = pta_region_add(mem->regions, "ram", range, PTA_RAM_PRIORITY, error);
     if (!piece.region) {
         return false;

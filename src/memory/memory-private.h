@@ -13,7 +13,6 @@ typedef struct Ram {
 typedef struct RamPiece {
     PtaRamRange range;
     PtaRegion *region;
-    bool prefetch;
 } RamPiece;
 
 struct PtaMemory {

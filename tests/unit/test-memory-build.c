@@ -433,6 +433,32 @@ static void alias_is_attached_first_and_undone(void **unused)
     pta_device_memory_free(dm);
 }
 
+/* Whatever the partition refuses on the way, the device's memory is where it was. */
+static void refused_moves_leave_device_memory(void **unused)
+{
+    g_autoptr(PtaMemory) mem = build_pc();
+    g_autoptr(PtaBacking) video = vram(0x33);
+    Partition p = { .lowest = UINT64_MAX };
+    PtaMemoryAttachment *a = pta_memory_attach(mem, &ops, &p, false, NULL);
+    PtaDeviceMemory *dm = pta_device_memory_new(mem, "bar", 0x20000);
+    assert_true(pta_device_memory_map(dm, 0, 0x1000, video, 0, true, NULL));
+    assert_true(pta_device_memory_map(dm, 0x2000, 0x1000, video, 0, true, NULL));
+    assert_true(pta_device_memory_map_to_guest(dm, PTA_GIB, true, NULL));
+    for (unsigned fail_at = 1; fail_at <= 2; fail_at++) {
+        g_autoptr(GError) error = NULL;
+        uint64_t where;
+        p.calls = 0;
+        p.fail_at = fail_at;
+        assert_false(pta_device_memory_map_to_guest(dm, 2 * PTA_GIB, true, &error));
+        assert_string_equal(error->message, "told to fail");
+        assert_true(pta_device_memory_where(dm, &where) && where == PTA_GIB);
+        assert_int_equal(load(mem, PTA_GIB + 0x2000), 0x3333);
+    }
+    pta_device_memory_free(dm);
+    pta_memory_detach(a);
+    assert_int_equal(p.n_mapped, p.n_unmapped);
+}
+
 /* ---- readers while the view changes ---- */
 
 typedef struct Race {
@@ -510,6 +536,7 @@ int main(void)
         cmocka_unit_test(device_memory_shows_through),
         cmocka_unit_test(parts_come_before_or_after),
         cmocka_unit_test(alias_is_attached_first_and_undone),
+        cmocka_unit_test(refused_moves_leave_device_memory),
         cmocka_unit_test(readers_see_old_or_new),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
