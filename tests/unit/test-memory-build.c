@@ -5,10 +5,20 @@
 
 #include "tests/lib/cmocka-all.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "src/util/reader.h"
 
 static const PtaRamRange pc[] = { { 0, 2 * PTA_MIB }, { 4 * PTA_GIB, PTA_MIB } };
 
@@ -521,10 +531,48 @@ static void readers_see_old_or_new(void **unused)
                   race[0].seen[0] + race[1].seen[0], race[0].seen[1] + race[1].seen[1],
                   race[0].seen[2] + race[1].seen[2]);
     assert_true(race[0].seen[1] + race[1].seen[1] > 0);
+    assert_int_equal(load(mem, vga.gpa), 0x1111);
+}
+
+/* What a kernel without membarrier(2) makes of readers; it cannot be undone in a process. */
+static bool deny_membarrier(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = { G_N_ELEMENTS(code), code };
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+static int without_membarrier; /* exit status of the child */
+
+static void readers_pay_without_membarrier(void **unused)
+{
+    assert_true(WIFEXITED(without_membarrier));
+    assert_int_equal(WEXITSTATUS(without_membarrier), 0);
+}
+
+static void run_without_membarrier(void)
+{
+    pid_t child = fork(); /* before this process has readers */
+    if (child == 0) {
+        if (!deny_membarrier() || !freopen("/dev/null", "w", stdout)) {
+            _exit(77);
+        }
+        pta_thread_init_main();
+        readers_see_old_or_new(NULL); /* a failed assertion ends the process */
+        _exit(pta_reader_self && pta_reader_self->fence ? 0 : 1);
+    }
+    waitpid(child, &without_membarrier, 0);
 }
 
 int main(void)
 {
+    run_without_membarrier();
     pta_thread_init_main();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refusals),
@@ -538,6 +586,7 @@ int main(void)
         cmocka_unit_test(alias_is_attached_first_and_undone),
         cmocka_unit_test(refused_moves_leave_device_memory),
         cmocka_unit_test(readers_see_old_or_new),
+        cmocka_unit_test(readers_pay_without_membarrier),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define N_OPS      100000
+#ifdef PTA_TSAN /* one thread: ten times slower, and nothing for it to find */
+#define N_OPS 20000
+#else
+#define N_OPS 100000
+#endif
 #define PAGES      640 /* of guest addresses that anything happens at */
 #define ALIAS      UINT64_C(0x10000000)
 #define N_BACKINGS 4 /* 0: RAM */
