@@ -129,18 +129,6 @@ static bool add_devices(PtaVm *vm, GError **error)
     return true;
 }
 
-/* What the memory manager makes of a plan: its parts, each at its place, of its backing. The split
- * of the first MiB (PtaBackingParams.legacy) belongs here as well. */
-static PtaMemory *build_memory(const PtaMachineMemory *ram, GError **error)
-{
-    PtaRamPart parts[G_N_ELEMENTS(ram->parts)];
-    for (size_t i = 0; i < ram->n_parts; i++) {
-        const PtaMachineRam *part = &ram->parts[i];
-        parts[i] = (PtaRamPart){ part->range, ram->backings[part->backing].backing, part->offset };
-    }
-    return pta_memory_new_parts(parts, ram->n_parts, error);
-}
-
 /* A machine that is only checked has plain memory: no file, no huge page, nothing pinned. */
 static bool make_memory(PtaVm *vm, bool check, GError **error)
 {
@@ -155,7 +143,7 @@ static bool make_memory(PtaVm *vm, bool check, GError **error)
     if (!pta_machine_memory_make(vm->ram, error)) {
         return false;
     }
-    vm->memory = build_memory(vm->ram, error);
+    vm->memory = pta_machine_memory_build(vm->ram, error);
     if (!vm->memory) {
         g_prefix_error(error, "$.memory: ");
         return false;

@@ -186,6 +186,65 @@ static void inspect_range(void *obj, PtaInspect *req)
                     (uintptr_t)pta_memory_range_host(ref->vm->memory, ref->index));
 }
 
+/* "rwx", as /proc/self/maps has it. */
+static void inspect_rights(PtaInspect *req, bool write, bool exec)
+{
+    const char rights[] = { 'r', write ? 'w' : '-', exec ? 'x' : '-', 0 };
+    pta_inspect_str(req, "rights", PTA_INSPECT_PLAIN, rights);
+}
+
+static void inspect_region_info(void *obj, PtaInspect *req)
+{
+    const PtaRegionInfo *info = obj;
+    pta_inspect_str(req, "name", PTA_INSPECT_PLAIN, info->name);
+    pta_inspect_u64(req, "gpa", PTA_INSPECT_HEX, info->range.gpa);
+    pta_inspect_u64(req, "size", PTA_INSPECT_HEX, info->range.size);
+    pta_inspect_u64(req, "priority", PTA_INSPECT_PLAIN, info->priority);
+    pta_inspect_u64(req, "mappings", PTA_INSPECT_PLAIN, info->n_mappings);
+    pta_inspect_bool(req, "mapped", PTA_INSPECT_PLAIN, info->mapped);
+    pta_inspect_bool(req, "active", PTA_INSPECT_PLAIN, info->active);
+    if (info->mapped) {
+        inspect_rights(req, info->params.writable, info->params.executable);
+    }
+}
+
+typedef struct MemoryWalk {
+    PtaInspect *req;
+    unsigned i;
+} MemoryWalk;
+
+static void inspect_region(void *opaque, const PtaRegionInfo *info)
+{
+    MemoryWalk *walk = opaque;
+    char name[32];
+    PtaRegionInfo copy = *info;
+    g_snprintf(name, sizeof(name), "regions/%u", walk->i++);
+    pta_inspect_child(walk->req, name, PTA_INSPECT_PLAIN, inspect_region_info, &copy);
+}
+
+typedef struct PieceRef {
+    const PtaViewPiece *piece;
+    const char *region;
+} PieceRef;
+
+static void inspect_piece_info(void *obj, PtaInspect *req)
+{
+    const PieceRef *ref = obj;
+    pta_inspect_u64(req, "gpa", PTA_INSPECT_HEX, ref->piece->range.gpa);
+    pta_inspect_u64(req, "size", PTA_INSPECT_HEX, ref->piece->range.size);
+    inspect_rights(req, ref->piece->flags & PTA_VIEW_WRITE, ref->piece->flags & PTA_VIEW_EXEC);
+    pta_inspect_str(req, "region", PTA_INSPECT_PLAIN, ref->region);
+}
+
+static void inspect_piece(void *opaque, const PtaViewPiece *piece, const char *region)
+{
+    MemoryWalk *walk = opaque;
+    char name[32];
+    g_snprintf(name, sizeof(name), "view/%u", walk->i++);
+    pta_inspect_child(walk->req, name, PTA_INSPECT_PLAIN, inspect_piece_info,
+                      &(PieceRef){ piece, region });
+}
+
 static void inspect_initial_pages(void *obj, PtaInspect *req)
 {
     const PtaInitialPages *pages = obj;
@@ -214,6 +273,9 @@ static void inspect_memory(void *obj, PtaInspect *req)
         g_snprintf(name, sizeof(name), "ram/%zu", i);
         pta_inspect_child(req, name, PTA_INSPECT_PLAIN, inspect_range, &(RangeRef){ vm, i });
     }
+    PtaRegions *regions = pta_memory_regions(vm->memory);
+    pta_regions_foreach(regions, inspect_region, &(MemoryWalk){ req, 0 });
+    pta_regions_foreach_piece(regions, inspect_piece, &(MemoryWalk){ req, 0 });
 }
 
 static void inspect_place(void *obj, PtaInspect *req)

@@ -288,6 +288,34 @@ bool pta_machine_memory_make(PtaMachineMemory *m, GError **error)
     return true;
 }
 
+static const PtaRamRange x86_mmio = { PTA_X86_RAM_GAP_BASE,
+                                      PTA_X86_HIGH_RAM_BASE - PTA_X86_RAM_GAP_BASE };
+
+PtaMemory *pta_machine_memory_build(const PtaMachineMemory *ram, GError **error)
+{
+    PtaRamRange ranges[G_N_ELEMENTS(ram->parts)];
+    unsigned which[G_N_ELEMENTS(ram->parts)];
+    PtaMemoryBacking backings[G_N_ELEMENTS(ram->backings)] = { 0 };
+    for (size_t i = 0; i < ram->n_parts; i++) {
+        ranges[i] = ram->parts[i].range;
+        which[i] = (unsigned)ram->parts[i].backing;
+    }
+    for (size_t i = 0; i < ram->n_backings; i++) {
+        backings[i].existing = ram->backings[i].backing;
+    }
+    const PtaMemoryParams params = {
+        .ram = ranges,
+        .n_ram = ram->n_parts,
+        .ram_backing = which,
+        .backings = backings,
+        .n_backings = ram->n_backings,
+        .mmio = &x86_mmio,
+        .n_mmio = 1,
+        .x86_legacy = true,
+    };
+    return pta_memory_build(&params, error);
+}
+
 void pta_machine_memory_prefault(const PtaMachineMemory *m, PtaMemory *mem)
 {
     if (!m->prefault) {

@@ -49,6 +49,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaMachineMemory, pta_machine_memory_free)
 bool pta_machine_memory_check(const PtaMachineMemory *m, GError **error);
 /* Makes the backings. */
 bool pta_machine_memory_make(PtaMachineMemory *m, GError **error);
+/* Guest memory of the parts, each at its place, of its backing. The first MiB is split, for which the
+ * plan has put memory there that can be shown and hidden. The backings have been made. */
+PtaMemory *pta_machine_memory_build(const PtaMachineMemory *m, GError **error);
 /* The pages of `mem`, which was built of these parts, if the description wants them made. */
 void pta_machine_memory_prefault(const PtaMachineMemory *m, PtaMemory *mem);
 

@@ -1,34 +1,14 @@
 /*
- * Guest RAM: pieces of backings, one after another in one span of host addresses. The map is fixed
- * from construction to destruction, so accesses from any thread take no lock.
+ * Accesses of host code to guest memory, in the view that is published: no lock, one look-up, and what
+ * is copied lies in one span but in rare cases.
  */
 #include "config.h"
 
-#include "src/memory/memory.h"
+#include "src/memory/memory-private.h"
 
-#include <errno.h>
-#include <inttypes.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#define MAX_RANGES 64
-
-typedef struct Ram {
-    PtaRamRange range;
-    uint8_t *host;
-    PtaBacking *backing;
-} Ram;
-
-struct PtaMemory {
-    Ram ram[MAX_RANGES];        /* CONST, ascending */
-    size_t n_ram;               /* CONST */
-    uint64_t size;              /* CONST, bytes of all ranges */
-    uint8_t *host;              /* CONST, the span, with room for alignment */
-    uint64_t span;              /* CONST, its size */
-    PtaDirtyLog *dirty;         /* CONST */
-    PtaMemoryWriteFn *observer; /* MAIN while no one accesses */
-    void *observer_opaque;
-};
+#include "src/util/reader.h"
 
 const char *pta_mem_status_text(PtaMemStatus status)
 {
@@ -38,9 +18,11 @@ const char *pta_mem_status_text(PtaMemStatus status)
     case PTA_MEM_WRAP:
         return "the range passes the end of the address space";
     case PTA_MEM_HOLE:
-        return "no RAM there";
+        return "nothing is there";
+    case PTA_MEM_MMIO:
+        return "a device is there";
     case PTA_MEM_READ_ONLY:
-        return "the RAM there is read-only";
+        return "the memory there is read-only";
     case PTA_MEM_TOO_MANY:
         return "the range is in too many pieces";
     case PTA_MEM_ALIGN:
@@ -49,276 +31,178 @@ const char *pta_mem_status_text(PtaMemStatus status)
     return "unknown memory status";
 }
 
-static bool ranges_valid(const PtaRamRange *ranges, size_t n, uint64_t *total, GError **error)
+/* ---- look-ups, within a section of a reader ---- */
+
+static const PtaView *view_of(const PtaMemory *mem)
 {
-    if (n == 0 || n > MAX_RANGES) {
-        return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
-                         "memory: %zu RAM ranges, expected 1 to %d", n, MAX_RANGES);
-    }
-    uint64_t sum = 0, floor = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t gpa = ranges[i].gpa, size = ranges[i].size;
-        if (size == 0 || (gpa | size) % PTA_PAGE_SIZE != 0 || gpa + size < gpa) {
-            return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
-                             "memory: RAM range at 0x%" PRIx64 " of 0x%" PRIx64
-                             " bytes is empty, not page-aligned or passes the end",
-                             gpa, size);
-        }
-        if (gpa < floor) {
-            return pta_throw(
-                error, PTA_ERROR_BAD_DESCRIPTION,
-                "memory: RAM range at 0x%" PRIx64 " overlaps or precedes the one before", gpa);
-        }
-        floor = gpa + size;
-        sum += size;
-    }
-    if (sum > SIZE_MAX / 2) {
-        return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
-                         "memory: ram size %" PRIu64 " is too large", sum);
-    }
-    *total = sum;
-    return true;
+    return __atomic_load_n(&mem->view, __ATOMIC_ACQUIRE);
 }
 
-static PtaDirtyLog *new_dirty_log(const PtaRamRange *ranges, size_t n)
+/* The host address of gpa and, in *n, how many of `len` bytes follow it in the same span. */
+static uint8_t *span_host(const PtaViewSpan *span, uint64_t gpa, uint64_t len, size_t *n)
 {
-    PtaDirtySpan spans[MAX_RANGES];
-    for (size_t i = 0; i < n; i++) {
-        spans[i] = (PtaDirtySpan){ ranges[i].gpa, ranges[i].size };
-    }
-    return pta_dirty_log_new(spans, n);
+    uint64_t offset = gpa - span->gpa;
+    *n = (size_t)MIN(len, span->size - offset);
+    return span->host + offset;
 }
 
-PtaMemory *pta_memory_new(const PtaRamRange *ranges, size_t n, GError **error)
+/* What is where no memory is. */
+static PtaMemStatus astray(const PtaMemory *mem, uint64_t gpa)
 {
-    uint64_t size = 0;
-    if (!ranges_valid(ranges, n, &size, error)) {
-        return NULL;
-    }
-    g_autoptr(PtaBacking) backing =
-        pta_backing_new(&(PtaBackingParams){ .name = "guest-ram", .size = size }, error);
-    if (!backing) {
-        return NULL;
-    }
-    PtaRamPart parts[MAX_RANGES];
-    uint64_t offset = 0;
-    for (size_t i = 0; i < n; offset += ranges[i++].size) {
-        parts[i] = (PtaRamPart){ ranges[i], backing, offset };
-    }
-    return pta_memory_new_parts(parts, n, error);
-}
-
-/* The first address from `at` on that is congruent with the offset of what is mapped there. */
-static uintptr_t place(uintptr_t at, const PtaRamPart *part)
-{
-    uint64_t align = pta_backing_alignment(part->backing);
-    return at + ((part->offset - at) & (align - 1));
-}
-
-/* A reservation, the parts in it in their order: those that follow one another in their backing do
- * so here as well. */
-static bool map_parts(PtaMemory *mem, const PtaRamPart *parts, size_t n, GError **error)
-{
-    for (size_t i = 0; i < n; i++) {
-        mem->span += parts[i].range.size + pta_backing_alignment(parts[i].backing);
-    }
-    void *span =
-        mmap(NULL, mem->span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (span == MAP_FAILED) {
-        return pta_throw_errno(error, errno, "memory: failed to map %" PRIu64 " bytes", mem->span);
-    }
-    mem->host = span;
-    uintptr_t at = (uintptr_t)span;
-    for (size_t i = 0; i < n; i++) {
-        at = place(at, &parts[i]);
-        mem->ram[i] = (Ram){ .range = parts[i].range,
-                             .host = (uint8_t *)at,
-                             .backing = pta_backing_ref(parts[i].backing) };
-        mem->n_ram = i + 1;
-        if (!pta_backing_map(parts[i].backing, parts[i].offset, parts[i].range.size, (void *)at,
-                             true, error)) {
-            return false;
-        }
-        at += parts[i].range.size;
-    }
-    return true;
-}
-
-PtaMemory *pta_memory_new_parts(const PtaRamPart *parts, size_t n, GError **error)
-{
-    PtaRamRange ranges[MAX_RANGES];
-    for (size_t i = 0; i < MIN(n, MAX_RANGES); i++) {
-        ranges[i] = parts[i].range;
-    }
-    uint64_t size = 0;
-    if (!ranges_valid(ranges, n, &size, error)) {
-        return NULL;
-    }
-    g_autoptr(PtaMemory) mem = g_new0(PtaMemory, 1);
-    mem->size = size;
-    if (!map_parts(mem, parts, n, error)) {
-        return NULL;
-    }
-    mem->dirty = new_dirty_log(ranges, n);
-    return g_steal_pointer(&mem);
-}
-
-void pta_memory_free(PtaMemory *mem)
-{
-    if (!mem) {
-        return;
-    }
-    if (mem->host) {
-        munmap(mem->host, mem->span);
-    }
-    for (size_t i = 0; i < mem->n_ram; i++) {
-        pta_backing_unref(mem->ram[i].backing);
-    }
-    pta_dirty_log_free(mem->dirty);
-    g_free(mem);
-}
-
-uint64_t pta_memory_ram_size(const PtaMemory *mem)
-{
-    return mem->size;
-}
-
-size_t pta_memory_n_ranges(const PtaMemory *mem)
-{
-    return mem->n_ram;
-}
-
-PtaRamRange pta_memory_range(const PtaMemory *mem, size_t i)
-{
-    g_assert(i < mem->n_ram);
-    return mem->ram[i].range;
-}
-
-void *pta_memory_range_host(const PtaMemory *mem, size_t i)
-{
-    g_assert(i < mem->n_ram);
-    return mem->ram[i].host;
-}
-
-/* The range that holds gpa, or NULL. Few ranges: a scan beats a tree. */
-static const Ram *ram_at(const PtaMemory *mem, uint64_t gpa)
-{
-    for (size_t i = 0; i < mem->n_ram; i++) {
-        if (gpa - mem->ram[i].range.gpa < mem->ram[i].range.size) {
-            return &mem->ram[i];
+    for (size_t i = 0; i < mem->n_mmio; i++) {
+        if (gpa - mem->mmio[i].gpa < mem->mmio[i].size) {
+            return PTA_MEM_MMIO;
         }
     }
-    return NULL;
+    return PTA_MEM_HOLE;
 }
 
-/* The host address of gpa and, in *n, how many of `len` bytes follow it in the same range. */
-static uint8_t *piece(const PtaMemory *mem, uint64_t gpa, uint64_t len, size_t *n)
+static bool wraps(uint64_t gpa, uint64_t len)
 {
-    const Ram *ram = ram_at(mem, gpa);
-    if (!ram) {
-        return NULL;
-    }
-    uint64_t offset = gpa - ram->range.gpa;
-    *n = (size_t)MIN(len, ram->range.size - offset);
-    return ram->host + offset;
+    return gpa + len < gpa && gpa + len != 0;
 }
 
-static PtaMemStatus check(const PtaMemory *mem, uint64_t gpa, uint64_t len)
+static PtaMemStatus check(const PtaMemory *mem, const PtaView *view, uint64_t gpa, uint64_t len,
+                          bool write)
 {
-    if (gpa + len < gpa && gpa + len != 0) {
+    if (wraps(gpa, len)) {
         return PTA_MEM_WRAP;
     }
     while (len > 0) {
-        size_t n;
-        if (!piece(mem, gpa, len, &n)) {
-            return PTA_MEM_HOLE;
+        const PtaViewSpan *span = pta_view_span(view, gpa);
+        if (!span) {
+            return astray(mem, gpa);
         }
+        if (write && !span->writable) {
+            return PTA_MEM_READ_ONLY;
+        }
+        size_t n;
+        span_host(span, gpa, len, &n);
         gpa += n;
         len -= n;
     }
     return PTA_MEM_OK;
 }
 
+/* All of it in one span: the host address, or NULL. */
+static uint8_t *at_once(const PtaView *view, uint64_t gpa, uint64_t len, bool write)
+{
+    const PtaViewSpan *span = pta_view_span(view, gpa);
+    return G_LIKELY(span && len <= span->size - (gpa - span->gpa) && (!write || span->writable))
+               ? span->host + (gpa - span->gpa)
+               : NULL;
+}
+
+/* ---- copies ---- */
+
 PtaMemStatus pta_memory_read(const PtaMemory *mem, uint64_t gpa, void *buf, size_t len)
 {
-    size_t n = 0;
-    const uint8_t *host = piece(mem, gpa, len, &n);
-    if (G_LIKELY(host && n == len)) {
+    PtaReadSection section = pta_read_begin();
+    const PtaView *view = view_of(mem);
+    PtaMemStatus status = PTA_MEM_OK;
+    const uint8_t *host = at_once(view, gpa, len, false);
+    if (G_LIKELY(host)) {
         memcpy(buf, host, len);
-        return PTA_MEM_OK;
+    } else if ((status = check(mem, view, gpa, len, false)) == PTA_MEM_OK) {
+        size_t n;
+        for (uint8_t *p = buf; len > 0; p += n, gpa += n, len -= n) {
+            host = span_host(pta_view_span(view, gpa), gpa, len, &n);
+            memcpy(p, host, n);
+        }
     }
-    PtaMemStatus status = check(mem, gpa, len);
+    pta_read_end(section);
+    return status;
+}
+
+/* Within a section. `from` or, if that is NULL, `byte` all over. */
+static PtaMemStatus put(PtaMemory *mem, uint64_t gpa, const uint8_t *from, uint8_t byte, size_t len)
+{
+    const PtaView *view = view_of(mem);
+    PtaMemStatus status = check(mem, view, gpa, len, true);
     if (status != PTA_MEM_OK) {
         return status;
     }
-    for (uint8_t *p = buf; len > 0; p += n, gpa += n, len -= n) {
-        host = piece(mem, gpa, len, &n);
-        memcpy(p, host, n);
+    for (size_t n, done = 0; done < len; done += n) {
+        uint8_t *host = span_host(pta_view_span(view, gpa + done), gpa + done, len - done, &n);
+        if (from) {
+            memcpy(host, from + done, n);
+        } else {
+            memset(host, byte, n);
+        }
     }
     return PTA_MEM_OK;
 }
 
 PtaMemStatus pta_memory_write(PtaMemory *mem, uint64_t gpa, const void *buf, size_t len)
 {
-    PtaMemStatus status = check(mem, gpa, len);
-    if (status != PTA_MEM_OK) {
-        return status;
+    PtaReadSection section = pta_read_begin();
+    PtaMemStatus status = PTA_MEM_OK;
+    uint8_t *host = at_once(view_of(mem), gpa, len, true);
+    if (G_LIKELY(host)) {
+        memcpy(host, buf, len);
+    } else if (len > 0) {
+        status = put(mem, gpa, buf, 0, len);
     }
-    size_t n = 0, left = len;
-    uint64_t at = gpa;
-    for (const uint8_t *p = buf; left > 0; p += n, at += n, left -= n) {
-        uint8_t *host = piece(mem, at, left, &n);
-        memcpy(host, p, n);
+    pta_read_end(section);
+    if (status == PTA_MEM_OK) {
+        pta_memory_mark_dirty(mem, gpa, len);
     }
-    pta_memory_mark_dirty(mem, gpa, len);
-    return PTA_MEM_OK;
+    return status;
 }
 
 PtaMemStatus pta_memory_fill(PtaMemory *mem, uint64_t gpa, uint8_t byte, size_t len)
 {
-    PtaMemStatus status = check(mem, gpa, len);
-    if (status != PTA_MEM_OK) {
-        return status;
+    PtaReadSection section = pta_read_begin();
+    PtaMemStatus status = put(mem, gpa, NULL, byte, len);
+    pta_read_end(section);
+    if (status == PTA_MEM_OK) {
+        pta_memory_mark_dirty(mem, gpa, len);
     }
-    size_t n = 0, left = len;
-    for (uint64_t at = gpa; left > 0; at += n, left -= n) {
-        uint8_t *host = piece(mem, at, left, &n);
-        memset(host, byte, n);
-    }
-    pta_memory_mark_dirty(mem, gpa, len);
-    return PTA_MEM_OK;
+    return status;
 }
 
-/* A naturally aligned word never crosses a range: ranges are whole pages. */
-static void *word(const PtaMemory *mem, uint64_t gpa, size_t size, PtaMemStatus *status)
+/* ---- words ---- */
+
+/* A naturally aligned word never crosses a span: spans are whole pages. */
+static inline void *word(const PtaMemory *mem, uint64_t gpa, size_t size, bool write,
+                         PtaMemStatus *status)
 {
-    if (gpa % size != 0) {
+    if ((gpa & (size - 1)) != 0) {
         *status = PTA_MEM_ALIGN;
         return NULL;
     }
-    size_t n;
-    void *host = piece(mem, gpa, size, &n);
-    *status = host ? PTA_MEM_OK : PTA_MEM_HOLE;
-    return host;
+    const PtaViewSpan *span = pta_view_span(view_of(mem), gpa);
+    if (G_LIKELY(span && (!write || span->writable))) {
+        *status = PTA_MEM_OK;
+        return span->host + (gpa - span->gpa);
+    }
+    *status = span ? PTA_MEM_READ_ONLY : astray(mem, gpa);
+    return NULL;
 }
 
 #define DEFINE_WORD(bits)                                                                     \
     PtaMemStatus pta_memory_load_u##bits(const PtaMemory *mem, uint64_t gpa,                  \
                                          uint##bits##_t *value)                               \
     {                                                                                         \
+        PtaReadSection section = pta_read_begin();                                            \
         PtaMemStatus status;                                                                  \
-        const uint##bits##_t *host = word(mem, gpa, sizeof(*host), &status);                  \
+        const uint##bits##_t *host = word(mem, gpa, sizeof(*host), false, &status);           \
         if (host) {                                                                           \
             *value = GUINT##bits##_FROM_LE(__atomic_load_n(host, __ATOMIC_ACQUIRE));          \
         }                                                                                     \
+        pta_read_end(section);                                                                \
         return status;                                                                        \
     }                                                                                         \
     PtaMemStatus pta_memory_store_u##bits(PtaMemory *mem, uint64_t gpa, uint##bits##_t value) \
     {                                                                                         \
+        PtaReadSection section = pta_read_begin();                                            \
         PtaMemStatus status;                                                                  \
-        uint##bits##_t *host = word(mem, gpa, sizeof(*host), &status);                        \
+        uint##bits##_t *host = word(mem, gpa, sizeof(*host), true, &status);                  \
         if (host) {                                                                           \
             __atomic_store_n(host, GUINT##bits##_TO_LE(value), __ATOMIC_RELEASE);             \
+        }                                                                                     \
+        pta_read_end(section);                                                                \
+        if (host) {                                                                           \
             pta_memory_mark_dirty(mem, gpa, sizeof(value));                                   \
         }                                                                                     \
         return status;                                                                        \
@@ -327,29 +211,42 @@ DEFINE_WORD(16)
 DEFINE_WORD(32)
 DEFINE_WORD(64)
 
+/* ---- for devices ---- */
+
 PtaMemStatus pta_memory_map(PtaMemory *mem, uint64_t gpa, size_t len, bool write, struct iovec *iov,
                             unsigned *n)
 {
     unsigned room = *n, used = 0;
     *n = 0;
-    if (gpa + len < gpa && gpa + len != 0) {
+    if (wraps(gpa, len)) {
         return PTA_MEM_WRAP;
     }
+    PtaReadSection section = pta_read_begin();
+    const PtaView *view = view_of(mem);
+    PtaMemStatus status = PTA_MEM_OK;
     while (len > 0) {
+        const PtaViewSpan *span = pta_view_span(view, gpa);
+        if (!span || !span->ram) {
+            status = span ? PTA_MEM_MMIO : astray(mem, gpa);
+        } else if (write && !span->writable) {
+            status = PTA_MEM_READ_ONLY;
+        } else if (used == room) {
+            status = PTA_MEM_TOO_MANY;
+        }
+        if (status != PTA_MEM_OK) {
+            break;
+        }
         size_t got;
-        uint8_t *host = piece(mem, gpa, len, &got);
-        if (!host) {
-            return PTA_MEM_HOLE;
-        }
-        if (used == room) {
-            return PTA_MEM_TOO_MANY;
-        }
+        uint8_t *host = span_host(span, gpa, len, &got);
         iov[used++] = (struct iovec){ .iov_base = host, .iov_len = got };
         gpa += got;
         len -= got;
     }
-    *n = used;
-    return PTA_MEM_OK;
+    pta_read_end(section);
+    if (status == PTA_MEM_OK) {
+        *n = used;
+    }
+    return status;
 }
 
 void pta_memory_mark_dirty(PtaMemory *mem, uint64_t gpa, uint64_t len)

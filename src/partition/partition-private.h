@@ -23,7 +23,7 @@ struct PtaPartition {
     PtaHalt *halt;
     PtaVpSet *vps;
     PtaPartitionLink *link;
-    size_t n_mapped; /* RAM ranges mapped */
+    PtaMemoryAttachment *attachment; /* the memory that be sees */
     bool started;
     unsigned stop_count;        /* stop guards held */
     bool needs_reset;           /* VPs ran since registers were set */

@@ -51,18 +51,35 @@ static const PtaDirtySource dirty_source = {
     .fetch = dirty_fetch,
 };
 
-static bool map_ram(PtaPartition *p, GError **error)
+/* ---- memory ---- */
+
+#define SAME(right) ((unsigned)PTA_VIEW_##right == (unsigned)PTA_MAP_##right)
+G_STATIC_ASSERT(SAME(READ) && SAME(WRITE) && SAME(EXEC));
+
+static bool map_piece(void *opaque, uint64_t gpa, uint64_t size, void *host, unsigned flags,
+                      GError **error)
 {
-    PtaMemory *mem = p->params.memory;
-    for (; p->n_mapped < pta_memory_n_ranges(mem); p->n_mapped++) {
-        PtaRamRange r = pta_memory_range(mem, p->n_mapped);
-        if (!p->be->ops->map(p->be, r.gpa, r.size, pta_memory_range_host(mem, p->n_mapped),
-                             PTA_MAP_READ | PTA_MAP_WRITE | PTA_MAP_EXEC, error)) {
-            return false;
-        }
-    }
-    return true;
+    PtaPartition *p = opaque;
+    g_assert(!p->vps || !pta_vp_set_started(p->vps));
+    return p->be->ops->map(p->be, gpa, size, host, flags, error);
 }
+
+static bool unmap_piece(void *opaque, uint64_t gpa, uint64_t size, GError **error)
+{
+    PtaPartition *p = opaque;
+    g_assert(!p->vps || !pta_vp_set_started(p->vps));
+    return p->be->ops->unmap(p->be, gpa, size, error);
+}
+
+static const PtaPartitionMapOps map_ops = { map_piece, unmap_piece };
+
+static bool attach_memory(PtaPartition *p, GError **error)
+{
+    p->attachment = pta_memory_attach(p->params.memory, &map_ops, p, false, error);
+    return p->attachment != NULL;
+}
+
+/* ---- life ---- */
 
 static bool make_backend(PtaPartition *p, GError **error)
 {
@@ -85,7 +102,7 @@ static bool make_backend(PtaPartition *p, GError **error)
         .platform = params->platform,
     };
     p->be = ops->create(&be_params, error);
-    return p->be && map_ram(p, error);
+    return p->be && attach_memory(p, error);
 }
 
 static bool make_vps(PtaPartition *p, GError **error)
@@ -123,13 +140,10 @@ void pta_partition_free(PtaPartition *p)
     p->link->p = NULL;
     g_atomic_rc_box_release(p->link);
     pta_dirty_log_remove_source(pta_memory_dirty_log(p->params.memory), p);
-    pta_vp_set_free(p->vps);
+    g_clear_pointer(&p->vps, pta_vp_set_free);
     if (p->be) {
         pta_memory_set_write_observer(p->params.memory, NULL, NULL);
-        for (size_t i = 0; i < p->n_mapped; i++) {
-            PtaRamRange r = pta_memory_range(p->params.memory, i);
-            p->be->ops->unmap(p->be, r.gpa, r.size, NULL);
-        }
+        pta_memory_detach(p->attachment);
         p->be->ops->destroy(p->be);
     }
     pta_halt_free(p->halt);

@@ -434,7 +434,7 @@ typedef struct Builder {
 static const uint8_t *code_page(X86Cpu *c, uint64_t gpa)
 {
     const X86Slot *s = x86_slot(c->machine, gpa);
-    return s ? s->host + ((gpa & PTA_PAGE_MASK) - s->gpa) : NULL;
+    return s && (s->flags & PTA_MAP_EXEC) ? s->host + ((gpa & PTA_PAGE_MASK) - s->gpa) : NULL;
 }
 
 /* Linear -> guest-physical for execution, through the fetch TLB. */

@@ -85,8 +85,8 @@ static bool take(X86Machine *m, const X86Slot *s, uint64_t first, uint64_t last,
 
 static void clear_all(X86Machine *m)
 {
-    for (unsigned i = 0; i < m->n_slots; i++) {
-        const X86Slot *s = &m->slots[i];
+    for (unsigned i = 0; i < m->slots->n; i++) {
+        const X86Slot *s = &m->slots->slot[i];
         for (size_t w = 0; w < x86_dirty_words(s->gpa, s->size); w++) {
             __atomic_store_n(&s->dirty[w], 0, __ATOMIC_SEQ_CST);
         }
@@ -136,22 +136,22 @@ static bool overlap(const X86Slot *s, uint64_t gpa, uint64_t size, uint64_t *fir
 void x86_dirty_fetch(PtaBackend *be, uint64_t gpa, uint64_t size)
 {
     X86Machine *m = (X86Machine *)be;
-    uint64_t *taken[X86_MAX_SLOTS] = { NULL };
     uint64_t first, last;
     bool any = false;
     g_mutex_lock(&m->dirty_lock);
-    for (unsigned i = 0; i < m->n_slots && x86_dirty_on(m); i++) {
-        if (overlap(&m->slots[i], gpa, size, &first, &last)) {
+    g_autofree uint64_t **taken = g_new0(uint64_t *, m->slots->n + 1);
+    for (unsigned i = 0; i < m->slots->n && x86_dirty_on(m); i++) {
+        if (overlap(&m->slots->slot[i], gpa, size, &first, &last)) {
             taken[i] = g_new(uint64_t, x86_dirty_words(first, last - first + 1));
-            any |= take(m, &m->slots[i], first, last, taken[i]);
+            any |= take(m, &m->slots->slot[i], first, last, taken[i]);
         }
     }
     if (any) {
         settle(m, false);
     }
-    for (unsigned i = 0; i < m->n_slots; i++) {
+    for (unsigned i = 0; i < m->slots->n; i++) {
         if (taken[i]) {
-            overlap(&m->slots[i], gpa, size, &first, &last);
+            overlap(&m->slots->slot[i], gpa, size, &first, &last);
             uint64_t at = first & ~(WORD_BYTES - 1);
             for (size_t w = 0; w < x86_dirty_words(first, last - first + 1) && any; w++) {
                 if (taken[i][w]) {

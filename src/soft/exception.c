@@ -243,6 +243,7 @@ static void deliver_real(X86Cpu *c)
     c->seg[PTA_X86_CS].selector = (uint16_t)(target >> 16);
     c->seg[PTA_X86_CS].base = (target >> 16) << 4;
     c->rip = target & 0xffff;
+    x86_mode_changed(c); /* the base that code is fetched from */
     x86_set_rflags(c, 0, X86_IF | X86_TF | X86_AC | X86_RF);
 }
 

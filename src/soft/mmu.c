@@ -207,8 +207,8 @@ __attribute__((no_sanitize("thread"))) bool x86_tlb_may_write(const X86Cpu *vp, 
  * slots: dirty in one, clean in another counts as clean. */
 static bool entry_clean(const X86Machine *m, uint64_t host)
 {
-    for (unsigned i = 0; i < m->n_slots; i++) {
-        const X86Slot *s = &m->slots[i];
+    for (unsigned i = 0; i < m->slots->n; i++) {
+        const X86Slot *s = &m->slots->slot[i];
         uint64_t offset = host - (uint64_t)(uintptr_t)s->host;
         if (offset < s->size && !x86_page_dirty(s, s->gpa + offset)) {
             return true;

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 
 #include "src/soft/lapic.h"
+#include "src/util/reader.h"
 
 typedef struct SoftVp {
     PtaBackendVp vp; /* base */
@@ -96,12 +97,32 @@ static uint64_t soft_vp_tsc(const PtaBackendVp *vp)
 
 const X86Slot *x86_slot(const X86Machine *m, uint64_t gpa)
 {
-    for (unsigned i = 0; i < m->n_slots; i++) {
-        if (gpa - m->slots[i].gpa < m->slots[i].size) {
-            return &m->slots[i];
+    const X86Slots *all = __atomic_load_n(&m->slots, __ATOMIC_ACQUIRE);
+    if (G_LIKELY(all->likely && gpa - all->likely->gpa < all->likely->size)) {
+        return all->likely;
+    }
+    unsigned low = 0;
+    for (unsigned high = all->n; low < high;) { /* the first that ends behind gpa */
+        unsigned mid = low + (high - low) / 2;
+        const X86Slot *s = &all->slot[mid];
+        if (gpa >= s->gpa && gpa - s->gpa >= s->size) {
+            low = mid + 1;
+        } else {
+            high = mid;
         }
     }
-    return NULL;
+    return low < all->n && gpa >= all->slot[low].gpa ? &all->slot[low] : NULL;
+}
+
+X86Slots *x86_slots_copy(const X86Slots *from, unsigned more)
+{
+    unsigned n = from ? from->n : 0;
+    X86Slots *to = g_malloc0(sizeof(X86Slots) + (n + more) * sizeof(X86Slot));
+    to->n = n;
+    if (n > 0) {
+        memcpy(to->slot, from->slot, n * sizeof(X86Slot));
+    }
+    return to;
 }
 
 /* The map has changed: nothing that was derived from it may stay. */
@@ -115,35 +136,47 @@ static void forget_translations(X86Machine *m)
     }
 }
 
+/* Others may be reading: those who say that the host wrote somewhere. */
+static void replace_slots(X86Machine *m, X86Slots *new)
+{
+    X86Slots *old = m->slots;
+    for (unsigned i = 0; i < new->n; i++) {
+        if (!new->likely || new->slot[i].size > new->likely->size) {
+            new->likely = &new->slot[i];
+        }
+    }
+    forget_translations(m);
+    g_mutex_lock(&m->dirty_lock); /* who fetches the dirty log goes through the slots under it */
+    __atomic_store_n(&m->slots, new, __ATOMIC_RELEASE);
+    g_mutex_unlock(&m->dirty_lock);
+    pta_read_wait();
+    g_free(old);
+}
+
 static bool soft_map(PtaBackend *be, uint64_t gpa, uint64_t size, void *host, unsigned flags,
                      GError **error)
 {
+    (void)error;
     X86Machine *m = machine_of(be);
     g_assert(size != 0 && ((gpa | size) & ~PTA_PAGE_MASK) == 0 && gpa + size > gpa);
-    if (m->n_slots == X86_MAX_SLOTS) {
-        return pta_throw(error, PTA_ERROR_UNSUPPORTED, "more than %d memory mappings",
-                         X86_MAX_SLOTS);
-    }
+    X86Slots *new = x86_slots_copy(m->slots, 1);
     unsigned at = 0;
-    while (at < m->n_slots && m->slots[at].gpa < gpa) {
+    while (at < new->n &&new->slot[at].gpa < gpa) {
         at++;
     }
-    g_assert(at == 0 || gpa - m->slots[at - 1].gpa >= m->slots[at - 1].size);
-    g_assert(at == m->n_slots || m->slots[at].gpa - gpa >= size);
-    g_mutex_lock(&m->dirty_lock);
-    memmove(&m->slots[at + 1], &m->slots[at], (m->n_slots - at) * sizeof(X86Slot));
-    m->slots[at] = (X86Slot){ .gpa = gpa,
-                              .size = size,
-                              .host = host,
-                              .flags = flags,
-                              .code = g_new0(uint64_t, size >> PTA_PAGE_SHIFT),
-                              .dirty = g_new0(uint64_t, x86_dirty_words(gpa, size)) };
-    if (m->n_vps > 1) {
-        m->slots[at].writers = g_new0(uint64_t, size >> PTA_PAGE_SHIFT);
-    }
-    m->n_slots++;
-    g_mutex_unlock(&m->dirty_lock);
-    forget_translations(m);
+    X86Slot *s = &new->slot[at];
+    g_assert(at == 0 || gpa - s[-1].gpa >= s[-1].size);
+    g_assert(at == new->n || s->gpa - gpa >= size);
+    memmove(s + 1, s, (new->n - at) * sizeof(X86Slot));
+    *s = (X86Slot){ .gpa = gpa,
+                    .size = size,
+                    .host = host,
+                    .flags = flags,
+                    .code = g_new0(uint64_t, size >> PTA_PAGE_SHIFT),
+                    .writers = m->n_vps > 1 ? g_new0(uint64_t, size >> PTA_PAGE_SHIFT) : NULL,
+                    .dirty = g_new0(uint64_t, x86_dirty_words(gpa, size)) };
+    new->n++;
+    replace_slots(m, new);
     return true;
 }
 
@@ -157,15 +190,17 @@ static void free_slot(X86Slot *s)
 static bool soft_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **error)
 {
     X86Machine *m = machine_of(be);
-    for (unsigned i = 0; i < m->n_slots; i++) {
-        if (m->slots[i].gpa == gpa && m->slots[i].size == size) {
-            forget_translations(m);
+    for (unsigned i = 0; i < m->slots->n; i++) {
+        X86Slot gone = m->slots->slot[i];
+        if (gone.gpa == gpa && gone.size == size) {
+            X86Slots *new = x86_slots_copy(m->slots, 0);
+            new->n--;
+            memmove(&new->slot[i], &new->slot[i + 1], (new->n - i) * sizeof(X86Slot));
             g_mutex_lock(&m->dirty_lock);
-            x86_dirty_unmap(m, &m->slots[i]);
-            free_slot(&m->slots[i]);
-            m->n_slots--;
-            memmove(&m->slots[i], &m->slots[i + 1], (m->n_slots - i) * sizeof(X86Slot));
+            x86_dirty_unmap(m, &gone);
             g_mutex_unlock(&m->dirty_lock);
+            replace_slots(m, new);
+            free_slot(&gone);
             return true;
         }
     }
@@ -175,7 +210,9 @@ static bool soft_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **err
 
 static void soft_host_wrote(PtaBackend *be, uint64_t gpa, uint64_t len)
 {
+    PtaReadSection section = pta_read_begin();
     x86_code_host_wrote(machine_of(be), gpa, len);
+    pta_read_end(section);
 }
 
 /* ---- VPs ---- */
@@ -363,6 +400,7 @@ static PtaBackend *soft_create(const PtaBackendParams *params, GError **error)
     m->platform = params->platform;
     m->cpuid = params->cpuid;
     m->n_vps = params->n_vps;
+    m->slots = x86_slots_copy(NULL, 0);
     g_mutex_init(&m->world);
     g_mutex_init(&m->dirty_lock);
     g_mutex_init(&m->sync_lock);
@@ -373,9 +411,10 @@ static PtaBackend *soft_create(const PtaBackendParams *params, GError **error)
 static void soft_destroy(PtaBackend *be)
 {
     X86Machine *m = machine_of(be);
-    for (unsigned i = 0; i < m->n_slots; i++) {
-        free_slot(&m->slots[i]);
+    for (unsigned i = 0; i < m->slots->n; i++) {
+        free_slot(&m->slots->slot[i]);
     }
+    g_free(m->slots);
     g_mutex_clear(&m->world);
     g_mutex_clear(&m->dirty_lock);
     g_mutex_clear(&m->sync_lock);

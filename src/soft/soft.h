@@ -19,7 +19,13 @@ typedef struct X86Slot {
     uint64_t *dirty;
 } X86Slot;
 
-#define X86_MAX_SLOTS 64
+/* All slots; never changed but replaced as a whole. `likely` is the one that most accesses are to: a
+ * machine has one piece of RAM that is larger than the others by far. */
+typedef struct X86Slots {
+    const X86Slot *likely; /* NULL: there is none */
+    unsigned n;
+    X86Slot slot[]; /* sorted by gpa */
+} X86Slots;
 
 struct X86Machine {
     PtaBackend be; /* base */
@@ -27,16 +33,15 @@ struct X86Machine {
     const PtaCpuidTable *cpuid;
     unsigned n_vps;
     X86Cpu *vps[PTA_MAX_VPS];
-    X86Slot slots[X86_MAX_SLOTS]; /* sorted by gpa; changes only while no VP runs */
-    unsigned n_slots;
-    GMutex world;         /* world.c: held by `stopper` */
-    X86Cpu *stopper;      /* ATOMIC: has stopped all others, or is about to */
-    GMutex sync_lock;     /* world.c: VPs that wait for one another */
-    GCond sync_cond;      /* LOCKED(sync_lock) */
-    unsigned n_waiting;   /* ATOMIC */
-    uint64_t clock;       /* ATOMIC; soft.c: x86_clock_ns() reads it */
-    uint32_t dirty_on;    /* ATOMIC: writes are logged */
-    GMutex dirty_lock;    /* dirty.c, and the map while it changes */
+    X86Slots *slots;    /* ATOMIC; replaced only while no VP runs: others are readers (reader.h) */
+    GMutex world;       /* world.c: held by `stopper` */
+    X86Cpu *stopper;    /* ATOMIC: has stopped all others, or is about to */
+    GMutex sync_lock;   /* world.c: VPs that wait for one another */
+    GCond sync_cond;    /* LOCKED(sync_lock) */
+    unsigned n_waiting; /* ATOMIC */
+    uint64_t clock;     /* ATOMIC; soft.c: x86_clock_ns() reads it */
+    uint32_t dirty_on;  /* ATOMIC: writes are logged */
+    GMutex dirty_lock;  /* dirty.c, and the slots while they are replaced */
     PtaDirtySinkFn *sink; /* LOCKED(dirty_lock) */
     void *sink_opaque;
     uint32_t lowest_turn; /* ATOMIC; ipi.c: whose turn among equals */
@@ -48,7 +53,9 @@ struct X86Machine {
 #define X86_TSC_HZ  UINT64_C(1000000000)
 #define X86_APIC_HZ UINT64_C(1000000000)
 
-/* The slot that holds gpa, or NULL. */
+/* A copy of `from` (NULL: empty) with room for `more`; free with g_free. */
+X86Slots *x86_slots_copy(const X86Slots *from, unsigned more);
+/* The slot that holds gpa, or NULL. A VP's thread, or a reader. */
 const X86Slot *x86_slot(const X86Machine *m, uint64_t gpa);
 
 static inline size_t x86_slot_page(const X86Slot *s, uint64_t gpa)

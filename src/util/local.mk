@@ -8,6 +8,8 @@ libpartita_a_SOURCES += \
 	src/util/inspect.h \
 	src/util/log.c \
 	src/util/main-thread.c \
+	src/util/reader.c \
+	src/util/reader.h \
 	src/util/socket.c \
 	src/util/socket.h \
 	src/util/trace.c \

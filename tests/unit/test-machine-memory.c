@@ -234,12 +234,7 @@ static void memory_of_several_backings(void **unused)
     assert_non_null(m);
     assert_true(pta_machine_memory_check(m, &error));
     assert_true(pta_machine_memory_make(m, &error));
-    PtaRamPart parts[3];
-    for (size_t i = 0; i < 3; i++) {
-        parts[i] = (PtaRamPart){ m->parts[i].range, m->backings[m->parts[i].backing].backing,
-                                 m->parts[i].offset };
-    }
-    g_autoptr(PtaMemory) mem = pta_memory_new_parts(parts, 3, &error);
+    g_autoptr(PtaMemory) mem = pta_machine_memory_build(m, &error);
     assert_non_null(mem);
     g_autofree uint8_t *in = g_malloc(8 * PTA_MIB), *out = g_malloc0(8 * PTA_MIB);
     for (size_t i = 0; i < 8 * PTA_MIB; i++) {

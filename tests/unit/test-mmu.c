@@ -41,17 +41,18 @@ static int setup(void **state)
     f->cpuid.features = ~UINT64_C(0);
     f->machine.cpuid = &f->cpuid;
     f->machine.platform = &f->platform;
-    f->machine.n_slots = 2;
-    f->machine.slots[0] = (X86Slot){ .gpa = 0,
-                                     .size = RAM,
-                                     .host = f->ram,
-                                     .flags = PTA_MAP_READ | PTA_MAP_WRITE,
-                                     .code = g_new0(uint64_t, RAM / PTA_PAGE_SIZE) };
-    f->machine.slots[1] = (X86Slot){ .gpa = ROM,
-                                     .size = PTA_PAGE_SIZE,
-                                     .host = f->rom,
-                                     .flags = PTA_MAP_READ,
-                                     .code = g_new0(uint64_t, 1) };
+    X86Slots *slots = f->machine.slots = x86_slots_copy(NULL, 2);
+    slots->n = 2;
+    slots->slot[0] = (X86Slot){ .gpa = 0,
+                                .size = RAM,
+                                .host = f->ram,
+                                .flags = PTA_MAP_READ | PTA_MAP_WRITE,
+                                .code = g_new0(uint64_t, RAM / PTA_PAGE_SIZE) };
+    slots->slot[1] = (X86Slot){ .gpa = ROM,
+                                .size = PTA_PAGE_SIZE,
+                                .host = f->rom,
+                                .flags = PTA_MAP_READ,
+                                .code = g_new0(uint64_t, 1) };
     X86Cpu *c = &f->cpu;
     c->machine = &f->machine;
     c->cpuid = &f->cpuid;
@@ -69,8 +70,9 @@ static int teardown(void **state)
 {
     Fixture *f = *state;
     x86_mmu_free(&f->cpu);
-    g_free(f->machine.slots[0].code);
-    g_free(f->machine.slots[1].code);
+    g_free(f->machine.slots->slot[0].code);
+    g_free(f->machine.slots->slot[1].code);
+    g_free(f->machine.slots);
     g_free(f->ram);
     g_free(f->rom);
     g_aligned_free(f);
