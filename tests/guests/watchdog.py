@@ -35,7 +35,8 @@ def sysfs(machine, name):
 
 
 def reload_every_second(machine, timeout):
-    machine.shell("watchdog -T %d -t 1 /dev/watchdog0" % timeout)
+    machine.shell("watchdog -T %d -t 1 /dev/watchdog0; "
+                  "until grep -qx active /sys/class/watchdog/watchdog0/state; do sleep 0.1; done" % timeout)
 
 
 def stop_reloading(machine):
