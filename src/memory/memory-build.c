@@ -27,13 +27,14 @@ static bool check_backings(const PtaMemoryParams *params, GError **error)
         g_assert(backing_of(params, i) < n);
     }
     for (size_t i = 0; i < n; i++) {
-        bool private = backings[i].params.private_anonymous;
+        bool private = backings[i].existing ? pta_backing_is_private(backings[i].existing)
+                                            : backings[i].params.private_anonymous;
         if (private && params->x86_legacy && backing_of(params, 0) == i) {
             return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
                              "private memory cannot be used with x86 legacy support: what is "
                              "hidden would be lost");
         }
-        if (private && backings[i].existing) {
+        if (backings[i].params.private_anonymous && backings[i].existing) {
             return pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,
                              "private memory cannot be used with an existing backing");
         }

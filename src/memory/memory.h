@@ -62,7 +62,7 @@ typedef struct PtaMemoryParams {
  * Zeroed RAM, shown to no partition yet. Copies all that `params` names. The errors, in the order in
  * which they are looked for:
  *   BAD_DESCRIPTION  the ranges (layout.h)
- *   BAD_DESCRIPTION  private memory with x86_legacy, or which exists already
+ *   BAD_DESCRIPTION  private memory with x86_legacy, or asked for where there is a backing
  *   BAD_DESCRIPTION  "ram size {n} is too large"
  *   HOST             "failed to allocate memory"; BAD_DESCRIPTION: what exists is too small for it
  *   BAD_DESCRIPTION  "not enough guest address space available for the vtl0 alias map"

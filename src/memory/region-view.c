@@ -5,10 +5,8 @@
 
 #include "src/memory/region-private.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "src/util/reader.h"
 
@@ -182,10 +180,9 @@ static void prefetch(const PtaView *old, const PtaView *new)
         if (!p->prefetch || pta_view_find_equal(old, p)) {
             continue;
         }
-        int how = p->mapping->writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-        if (madvise(p->host, p->range.size, how) < 0) {
-            g_message("cannot prefetch %" PRIu64 " bytes at 0x%" PRIx64 ": %s", p->range.size,
-                      p->range.gpa, g_strerror(errno));
+        g_autoptr(GError) error = NULL;
+        if (p->mapping->writable && !pta_backing_prefault(p->host, p->range.size, &error)) {
+            g_message("cannot prefetch 0x%" PRIx64 ": %s", p->range.gpa, error->message);
         }
     }
 }

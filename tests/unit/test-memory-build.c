@@ -84,6 +84,11 @@ static void refusals(void **unused)
     p.backings = &private;
     p.n_backings = 1;
     expect_refusal(&p, bad, "private memory cannot be used with x86 legacy support");
+    g_autoptr(PtaBacking) made = pta_backing_new(
+        &(PtaBackingParams){ .name = "p", .size = 3 * PTA_MIB, .private_anonymous = true }, NULL);
+    PtaMemoryBacking made_before = { .existing = made };
+    p.backings = &made_before; /* however it came to be */
+    expect_refusal(&p, bad, "private memory cannot be used with x86 legacy support");
     p.x86_legacy = false;
     p.backings = &both;
     expect_refusal(&p, bad, "private memory cannot be used with an existing backing");
