@@ -4,6 +4,7 @@ partita_SOURCES = src/cmd-run.c src/commands.h src/main.c
 partita_LDADD = $(PARTITA_LIBS)
 libpartita_a_SOURCES += \
 	src/machine/config-check.c \
+	src/machine/dirty-rate.c \
 	src/machine/io-thread.c \
 	src/machine/io-thread.h \
 	src/machine/jobs.c \

@@ -271,6 +271,7 @@ void pta_vm_free(PtaVm *vm)
     pta_vm_wait(vm, -1);
     pta_jobs_free(vm->jobs);
     pta_vm_forget_dumps(vm);
+    pta_vm_end_dirty_rate(vm);
     pta_dirty_client_free(vm->dirty_watch);
     pta_units_free(vm->units);
     /* Devices hold interrupt lines into the IOAPIC, which was made first: the last goes first. */

@@ -18,6 +18,13 @@ typedef struct PtaVmObserverRef {
 
 typedef struct PtaVmTransition PtaVmTransition; /* machine-life.c */
 
+typedef struct PtaDirtyRate {
+    DirtyRateInfo info;     /* the last measurement; no member is allocated */
+    PtaDirtyClient *client; /* NULL: none is under way */
+    guint timer;
+    uint64_t start_ns;
+} PtaDirtyRate;
+
 struct PtaVm {
     const MachineConfig *config; /* lent */
     char *base_dir;
@@ -43,7 +50,8 @@ struct PtaVm {
     GQueue transitions; /* of PtaVmTransition: the first is under way, the others wait */
     int64_t start_time_us;
     PtaJobs *jobs;
-    GPtrArray *dumps;            /* memory-dump.c: that wait for a VP's state */
+    GPtrArray *dumps; /* memory-dump.c: that wait for a VP's state */
+    PtaDirtyRate dirty_rate;
     PtaDirtyClient *dirty_watch; /* memory-stats.c: NULL unless somebody switched it on */
     GArray *inspectables;        /* machine-inspect.c's; NULL until somebody adds something */
 };
@@ -84,6 +92,9 @@ void pta_vm_on_watchdog(PtaVm *vm, WatchdogAction action);
 void pta_vm_enter(PtaVm *vm, PtaRunState state);
 void pta_vm_tell_stopped(PtaVm *vm);
 void pta_vm_tell_resumed(PtaVm *vm);
+
+/* dirty-rate.c: the machine is going. */
+void pta_vm_end_dirty_rate(PtaVm *vm);
 
 /* memory-dump.c: the machine is going. */
 void pta_vm_forget_dumps(PtaVm *vm);

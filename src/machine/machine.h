@@ -128,6 +128,12 @@ void pta_vm_pulse_save_restore(PtaVm *vm, PtaVmPulseDone *done, void *data);
 void pta_vm_save_memory(PtaVm *vm, int64_t vp, uint64_t at, uint64_t size, const char *path,
                         PtaVmDone *done, void *data);
 
+/* Measures for info->calc_time seconds how fast memory becomes dirty; calc_time, sample_pages and mode
+ * are kept as given. BAD_STATE: a measurement is under way. UNSUPPORTED: the back end cannot. */
+bool pta_vm_calc_dirty_rate(PtaVm *vm, const DirtyRateInfo *info, GError **error);
+/* The last one that was begun; no member is allocated. */
+const DirtyRateInfo *pta_vm_dirty_rate(const PtaVm *vm);
+
 /* Iterates the main loop until all that was asked for is done, for at most timeout_ms (-1: however
  * long it takes). False: a device still waits for its I/O. */
 bool pta_vm_wait(PtaVm *vm, int timeout_ms);

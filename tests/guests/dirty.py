@@ -5,7 +5,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.environ.get("abs_srcdir", "."), "tests", "lib"))
-from vmtest import Machine, check, equal, guest_file, main  # noqa: E402
+from vmtest import Machine, check, equal, guest_file, main, wait_until  # noqa: E402
 
 FILE_MIB = 24
 FILE_PAGES = FILE_MIB * 256
@@ -60,6 +60,16 @@ def what_is_written_is_dirty(vps):
                   "%d pages were written, %d are dirty" % (FILE_PAGES, pages))
         check(read < 2000, "reading makes %d pages dirty" % read)
         check(str(FILE_MIB << 20) in machine.shell("wc -c </big/file"), "the file is not whole")
+        # As fast as it can, for two seconds.
+        machine.type("while :; do dd if=/dev/zero of=/big/file bs=64k count=%d conv=notrunc "
+                     "2>/dev/null; done\n" % (FILE_MIB * 16))
+        time.sleep(1)
+        monitor.command("calc-dirty-rate", **{"calc-time": 2})
+        wait_until("a dirty rate",
+                   lambda: monitor.command("query-dirty-rate")["status"] == "measured")
+        rate = monitor.command("query-dirty-rate")["dirty-rate"]
+        print("# %d VPs: %d MiB/s become dirty" % (vps, rate), flush=True)
+        check(FILE_MIB // 2 - 2 <= rate <= FILE_MIB, "a dirty rate of %d MiB/s" % rate)
         monitor.command("quit")
         equal(machine.wait_exit(), 0, "exit status")
 

@@ -662,7 +662,32 @@ def memory_statistics():
               {"0": {"name": "inspect", "takes": 0, "pages-taken": 0}})
         equal(c.call("inspect", path="/memory/dirty/watch", value=False), False)
         equal(c.call("inspect", path="/memory/dirty"), {"watch": False})
-        c.call("inspect", path="/memory/dirty/watch", value=True)  # and the machine ends with it
+        info = c.call("query-dirty-rate")
+        equal((info["status"], "dirty-rate" in info), ("unstarted", False))
+        for seconds in (0, 61, -1, 1 << 40):
+            equal(c.refused("calc-dirty-rate", **{"calc-time": seconds}),
+                  "calc-time is out of range[1, 60].")
+        equal(c.refused("calc-dirty-rate", **{"calc-time": 1, "sample-pages": 127}),
+              "sample-pages is out of range[128, 16384].")
+        c.refused("calc-dirty-rate", **{"calc-time": 1, "sample-pages": 128, "mode": "dirty-bitmap"})
+        c.refused("calc-dirty-rate", **{"calc-time": 1, "mode": "dirty-ring"})
+        equal(c.call("calc-dirty-rate", **{"calc-time": 1}), {})
+        equal(c.call("query-dirty-rate")["status"], "measuring")
+        equal(c.refused("calc-dirty-rate", **{"calc-time": 1}),
+              "the dirty rate is already being measured.")
+        equal(c.call("inspect", path="/memory/dirty/clients/0/name"), "dirty-rate")
+        deadline = time.monotonic() + TIMEOUT
+        while c.call("query-dirty-rate")["status"] == "measuring":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        info = c.call("query-dirty-rate")
+        equal((info["status"], info["dirty-rate"], info["mode"], info["sample-pages"]),
+              ("measured", 0, "page-sampling", 512))
+        # the machine ends with both
+        c.call("inspect", path="/memory/dirty/watch", value=True)
+        c.call("calc-dirty-rate", **{"calc-time": 60, "mode": "dirty-bitmap"})
+        c.call("quit")
+        equal(vm.wait(), 0)
     finally:
         vm.end()
 
