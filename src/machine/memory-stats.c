@@ -44,7 +44,7 @@ static bool count_resident(const PtaMemory *mem, const int *cancel, uint64_t *by
     return true;
 }
 
-/* Sums a field of /proc/self/smaps over the mappings that hold guest RAM, or (mem NULL) all. */
+/* Whether a mapping that begins there holds guest RAM. */
 static bool in_guest(const PtaMemory *mem, uint64_t start)
 {
     for (size_t i = 0; i < pta_memory_n_ranges(mem); i++) {

@@ -493,7 +493,7 @@ void pta_gdb_detach(PtaGdbSession *s)
     if (s->state == PTA_GDB_ENDED) {
         return;
     }
-    g_autoptr(PtaStopGuard) guard = pta_partition_stop_vps(p);
+    G_GNUC_UNUSED g_autoptr(PtaStopGuard) guard = pta_partition_stop_vps(p);
     s->detaching = true;
     if (s->reset) {
         s->reset->s = NULL;
