@@ -1,5 +1,5 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
-EXTRA_DIST += run-tests .ci/run tests/lib/packages.sh tests/lib/long-fuzz.sh
+EXTRA_DIST += run-tests .ci/run tests/lib/packages.sh tests/lib/long-fuzz.sh tests/tsan.supp
 
 TESTS += tests/unit/test-layers.sh
 EXTRA_DIST += tests/unit/test-layers.sh
