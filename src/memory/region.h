@@ -27,7 +27,8 @@ typedef struct PtaRegion PtaRegion;
 
 typedef struct PtaMapParams {
     bool writable, executable;
-    bool prefetch; /* pages had better be there before the guest touches them; no error if not */
+    /* Of a writable mapping: pages had better be there before the guest touches them; no error if not. */
+    bool prefetch;
 } PtaMapParams;
 
 /* Views are published at *view (ATOMIC), which is never NULL. No region reaches past `limit`. */
