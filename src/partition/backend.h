@@ -18,6 +18,7 @@
 
 typedef struct PtaBackend PtaBackend;
 typedef struct PtaBackendVp PtaBackendVp;
+typedef struct PtaBackendOps PtaBackendOps;
 
 /* ---- what the machine does for a VP; all called from the VP's thread ---- */
 
@@ -37,6 +38,10 @@ typedef struct PtaPlatform {
     bool (*hypercall)(void *opaque, unsigned vp, PtaX86Regs *regs);
     /* The local APIC finished a level-triggered interrupt (EOI broadcast). */
     void (*eoi)(void *opaque, uint8_t vector);
+    /* Only of a back end that has PTA_CAP_HYPERV: the guest wrote the reset MSR, or said with the crash
+     * MSRs that it has crashed; they can be read with hyperv_msr_get(). Return at once. */
+    void (*hyperv_reset)(void *opaque, unsigned vp);
+    void (*hyperv_crash)(void *opaque, unsigned vp);
 } PtaPlatform;
 
 /* ---- why run() came back ---- */
@@ -65,18 +70,34 @@ typedef struct PtaExit {
 } PtaExit;
 
 typedef enum PtaBackendCap {
-    PTA_CAP_SYNIC, /* SynIC in the back end */
-    PTA_CAP_IOEVENTFD,
-    PTA_CAP_IRQFD,
+    PTA_CAP_HYPERV,    /* keeps Hyper-V's MSRs and does its hypercalls itself */
+    PTA_CAP_SYNIC,     /* SynIC in the back end */
+    PTA_CAP_IOEVENTFD, /* ioeventfd() */
+    PTA_CAP_IRQFD,     /* route() and irqfd() */
+    PTA_CAP_COALESCE,  /* coalesce() */
     PTA_CAP_DIRTY_RING,
     PTA_CAP_GUEST_DEBUG,
+    PTA_CAP_TSC_SCALING, /* any TSC frequency */
 } PtaBackendCap;
 
 typedef struct PtaBackendParams {
     unsigned n_vps;
-    const PtaCpuidTable *cpuid;  /* lent for the back end's life; APIC ids are patched per VP */
-    const PtaPlatform *platform; /* lent for the back end's life */
+    const PtaCpuidTable *cpuid;   /* lent for the back end's life; APIC ids are patched per VP */
+    const PtaPlatform *platform;  /* lent for the back end's life */
+    PtaHypervisorKind hypervisor; /* what the guest sees; CPUID says so already */
+    /* Executes single instructions for a back end that cannot execute them all; NULL: none. */
+    const PtaBackendOps *stepper;
 } PtaBackendParams;
+
+/* An address at which a write of the guest signals an eventfd. */
+typedef struct PtaIoeventfd {
+    int fd;   /* lent until it is taken away */
+    bool pio; /* a port, else guest-physical */
+    uint64_t addr;
+    unsigned size; /* of the access: 1, 2, 4, 8 */
+    bool match;    /* only if it writes `value` */
+    uint64_t value;
+} PtaIoeventfd;
 
 enum {
     PTA_MAP_READ = 1,
@@ -100,13 +121,15 @@ typedef struct PtaGuestDebug {
 /* Bit n of `bits`: page gpa + n * PTA_PAGE_SIZE; gpa is a multiple of 64 pages. Any thread. */
 typedef void PtaDirtySinkFn(void *opaque, uint64_t gpa, uint64_t bits);
 
-typedef struct PtaBackendOps {
+struct PtaBackendOps {
     const char *name; /* "soft", "kvm" */
 
     /* Whether this host can do it; the error says why not (HOST or UNSUPPORTED). */
     bool (*probe)(GError **error);
     /* Bits of PtaX86Feature that it can serve on this host: PtaCpuidParams.supported. */
     uint64_t (*cpu_features)(void);
+    /* Whom the guest takes the CPU for: PtaCpuidParams.identity. NULL: the software CPU's own. */
+    void (*cpu_identity)(PtaHypervisorKind hypervisor, PtaX86Identity *identity);
     PtaBackend *(*create)(const PtaBackendParams *params, GError **error);
     void (*destroy)(PtaBackend *be); /* all VPs were destroyed */
     bool (*has_cap)(const PtaBackend *be, PtaBackendCap cap);
@@ -161,12 +184,40 @@ typedef struct PtaBackendOps {
     void (*msi)(PtaBackend *be, uint64_t address, uint32_t data);
     void (*nmi)(PtaBackend *be, unsigned vp);
 
+    /*
+     * Short cuts for devices, each NULL without its capability. What they do can always be done by
+     * way of platform and msi() as well.
+     *
+     * ioeventfd: a write there signals the fd and does not reach platform. Any thread, VPs may run.
+     * route: what input `pin` of the IOAPIC sends, as msi() has it; address 0: masked. Of level-triggered routes
+     * the back end learns here which vectors need platform->eoi: so every pin is told. Any thread.
+     * irqfd: an eventfd that sends what its pin's route says each time it is signalled. Any thread.
+     * coalesce: writes there have no effect that anybody waits for, and may reach platform later, in order:
+     * at the latest before any other access of a VP does, and when VPs stop. MAIN, no VP runs.
+     */
+    bool (*ioeventfd)(PtaBackend *be, const PtaIoeventfd *io, bool assign, GError **error);
+    void (*route)(PtaBackend *be, unsigned pin, uint64_t address, uint32_t data);
+    bool (*irqfd)(PtaBackend *be, unsigned pin, int fd, bool assign, GError **error);
+    bool (*coalesce)(PtaBackend *be, bool pio, uint64_t addr, uint64_t size, bool on,
+                     GError **error);
+
+    /* PTA_CAP_HYPERV: an MSR of Hyper-V's ranges as the host sees it, without a guest's side effects
+     * but for the page that it places. VP's thread, or while it does not run. False: it has no such
+     * MSR, and platform is asked for it. */
+    bool (*hyperv_msr_get)(PtaBackendVp *vp, uint32_t msr, uint64_t *value);
+    bool (*hyperv_msr_set)(PtaBackendVp *vp, uint32_t msr, uint64_t value);
+    /* What the entry point of the hypercall page of a user-mode Hyper-V interface consists of, RET included; returns its
+     * length. NULL: VMCALL; RET. */
+    size_t (*hypercall_code)(const PtaBackend *be, uint8_t code[16]);
+
     /* The partition's clock: nanoseconds since power-up that stand still while it is stopped. TSC,
      * APIC timers and Hyper-V reference time derive from it. The frequencies are known before there
      * is a partition (be may be NULL), for the CPUID table must name them. */
     uint64_t (*clock_ns)(const PtaBackend *be);
     uint64_t (*tsc_hz)(const PtaBackend *be);
     uint64_t (*apic_hz)(const PtaBackend *be); /* input of the APIC timer's divider */
+    /* Another TSC frequency than tsc_hz(NULL): VPs were made and none has run. UNSUPPORTED. */
+    bool (*set_tsc_hz)(PtaBackend *be, uint64_t hz, GError **error);
     uint64_t (*vp_tsc)(const PtaBackendVp *vp);
     /* Start and stop it. MAIN, no VP runs. */
     void (*clock_start)(PtaBackend *be);
@@ -177,7 +228,7 @@ typedef struct PtaBackendOps {
     bool (*reset)(PtaBackend *be, GError **error);
     /* The same for what belongs to VTL 0 alone: not the clock. NULL if there is nothing. */
     bool (*scrub)(PtaBackend *be, GError **error);
-} PtaBackendOps;
+};
 
 struct PtaBackend {
     const PtaBackendOps *ops;
@@ -196,5 +247,8 @@ extern const PtaBackendOps *const pta_backends[];
 const PtaBackendOps *pta_backend_choose(const char *name, GError **error);
 
 extern const PtaBackendOps pta_soft_backend;
+#ifdef PTA_HAVE_KVM
+extern const PtaBackendOps pta_kvm_backend;
+#endif
 
 #endif

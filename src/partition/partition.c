@@ -93,6 +93,11 @@ static bool make_backend(PtaPartition *p, GError **error)
         .apic_hz = ops->apic_hz(NULL),
         .supported = ops->cpu_features(),
     };
+    PtaX86Identity identity;
+    if (ops->cpu_identity) {
+        ops->cpu_identity(params->hypervisor, &identity);
+        cpuid.identity = &identity;
+    }
     if (!pta_cpuid_build(&p->cpuid, &cpuid, error)) {
         return false;
     }
@@ -100,6 +105,8 @@ static bool make_backend(PtaPartition *p, GError **error)
         .n_vps = params->n_vps,
         .cpuid = &p->cpuid,
         .platform = params->platform,
+        .hypervisor = params->hypervisor,
+        .stepper = ops == &pta_soft_backend ? NULL : &pta_soft_backend,
     };
     p->be = ops->create(&be_params, error);
     return p->be && attach_memory(p, error);

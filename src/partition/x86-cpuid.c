@@ -199,7 +199,7 @@ static void add_cache(PtaCpuidTable *t, uint32_t index, unsigned kind, unsigned 
 
 static void add_basic(PtaCpuidTable *t, const PtaCpuidParams *p)
 {
-    static const char vendor[] = "GenuineIntel"; /* in the order EBX, EDX, ECX */
+    const char *vendor = p->identity->vendor; /* in the order EBX, EDX, ECX */
     add(t, 0, MAX_BASIC, text4(vendor, 0), text4(vendor, 8), text4(vendor, 4));
     t->max_basic = MAX_BASIC;
 
@@ -209,7 +209,7 @@ static void add_basic(PtaCpuidTable *t, const PtaCpuidParams *p)
                    BIT(12) | BIT(13) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) |
                    BIT(25) | BIT(26) | (t->n_vps > 1 ? BIT(28) : 0);
     uint32_t ecx = p->hypervisor == PTA_HYPERVISOR_NONE ? 0 : BIT(31);
-    add(t, 1, SIGNATURE, 8u << 8 | (1u << width_of(t->n_vps)) << 16, ecx, edx);
+    add(t, 1, p->identity->signature, 8u << 8 | (1u << width_of(t->n_vps)) << 16, ecx, edx);
 
     add(t, 2, 0x0000ff01, 0, 0, 0); /* one descriptor: "see leaf 4" */
     add_cache(t, 0, 1, 1, 8, 32, 1);
@@ -220,7 +220,7 @@ static void add_basic(PtaCpuidTable *t, const PtaCpuidParams *p)
     /* ARAT: the APIC timer never stops; without it Linux wants another timer for idle, and gives up
      * high resolution if there is none. */
     add(t, 6, BIT(2), 0, 0, 0);
-    add_indexed(t, 7, 0, 0, BIT(1) /* TSC_ADJUST */, 0, 0);
+    add_indexed(t, 7, 0, 0, BIT(1) /* TSC_ADJUST */, 0, p->identity->leaf7_edx);
 
     /* Topology: one thread a core, one package. */
     add_indexed(t, 0xb, 0, 0, 1, 1u << 8 | 0, 0);
@@ -249,7 +249,7 @@ static void add_basic(PtaCpuidTable *t, const PtaCpuidParams *p)
     add(t, 0x16, mhz, mhz, (uint32_t)MIN(p->apic_hz / 1000000, UINT64_C(0xffff)), 0);
 }
 
-static void add_extended(PtaCpuidTable *t, const char *model)
+static void add_extended(PtaCpuidTable *t, const char *model, const PtaX86Identity *identity)
 {
     add(t, 0x80000000, MAX_EXTENDED, 0, 0, 0);
     t->max_extended = MAX_EXTENDED;
@@ -265,7 +265,7 @@ static void add_extended(PtaCpuidTable *t, const char *model)
     add(t, 0x80000007, 0, 0, 0, BIT(8)); /* invariant TSC */
     t->phys_bits = PHYS_BITS;
     t->virt_bits = VIRT_BITS;
-    add(t, 0x80000008, PHYS_BITS | VIRT_BITS << 8, 0, 0, 0);
+    add(t, 0x80000008, PHYS_BITS | VIRT_BITS << 8, identity->leaf8_8_ebx, 0, 0);
 }
 
 static void add_hyperv(PtaCpuidTable *t)
@@ -361,10 +361,15 @@ bool pta_cpuid_build(PtaCpuidTable *table, const PtaCpuidParams *params, GError 
         return pta_throw(error, PTA_ERROR_UNSUPPORTED,
                          "CPU model \"%s\" needs what the back end lacks: %s", model->name, list);
     }
+    static const PtaX86Identity software = { .vendor = "GenuineIntel", .signature = SIGNATURE };
+    PtaCpuidParams p = *params;
+    if (!p.identity) {
+        p.identity = &software;
+    }
     PtaCpuidTable t = { .features = features, .n_vps = params->n_vps };
-    add_basic(&t, params);
+    add_basic(&t, &p);
     add_hypervisor(&t, params->hypervisor);
-    add_extended(&t, model->name);
+    add_extended(&t, model->name, p.identity);
     apply_features(&t);
     *table = t;
     return true;

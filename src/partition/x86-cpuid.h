@@ -70,12 +70,21 @@ static inline bool pta_cpuid_has(const PtaCpuidTable *t, PtaX86Feature f)
     return t->features >> f & 1;
 }
 
+/* Whom a guest takes the CPU for, and what it says of its speculation: not part of a model. */
+typedef struct PtaX86Identity {
+    char vendor[13];      /* "GenuineIntel", in the order EBX, EDX, ECX of leaf 0 */
+    uint32_t signature;   /* EAX of leaf 1: family, model, stepping */
+    uint32_t leaf7_edx;   /* controls of speculation: bits 10 and 26 to 31 of EDX of leaf 7 */
+    uint32_t leaf8_8_ebx; /* AMD's: bits 12 and up of EBX of leaf 80000008H */
+} PtaX86Identity;
+
 typedef struct PtaCpuidParams {
     const char *model; /* "x86-64-v1" …; NULL: the first default */
     PtaHypervisorKind hypervisor;
     unsigned n_vps;
     uint64_t tsc_hz, apic_hz;
-    uint64_t supported; /* features that the back end can serve */
+    uint64_t supported;             /* features that the back end can serve */
+    const PtaX86Identity *identity; /* NULL: the software CPU's */
 } PtaCpuidParams;
 
 /* Errors: BAD_DESCRIPTION (unknown model: lists the known ones), UNSUPPORTED (lists the features
