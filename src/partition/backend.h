@@ -126,6 +126,8 @@ struct PtaBackendOps {
 
     /* Whether this host can do it; the error says why not (HOST or UNSUPPORTED). */
     bool (*probe)(GError **error);
+    /* Whether `auto` should take it, if that is another question. May be NULL. */
+    bool (*probe_auto)(GError **error);
     /* Bits of PtaX86Feature that it can serve on this host: PtaCpuidParams.supported. */
     uint64_t (*cpu_features)(void);
     /* Whom the guest takes the CPU for: PtaCpuidParams.identity. NULL: the software CPU's own. */

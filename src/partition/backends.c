@@ -6,14 +6,12 @@
 #include "src/partition/backend.h"
 
 const PtaBackendOps *const pta_backends[] = {
+#ifdef PTA_HAVE_KVM
+    &pta_kvm_backend,
+#endif
     &pta_soft_backend,
     NULL,
 };
-
-static bool is_pvm_host(void)
-{
-    return g_file_test("/sys/module/kvm_pvm", G_FILE_TEST_IS_DIR);
-}
 
 static const PtaBackendOps *find_backend(const char *name)
 {
@@ -25,33 +23,45 @@ static const PtaBackendOps *find_backend(const char *name)
     return NULL;
 }
 
+static bool would_take(const PtaBackendOps *ops, GError **error)
+{
+    return ops->probe_auto ? ops->probe_auto(error) : ops->probe(error);
+}
+
+static const PtaBackendOps *choose_by_name(const char *name, GError **error)
+{
+    const PtaBackendOps *ops = find_backend(name);
+    if (!ops) {
+        g_autoptr(GString) known = g_string_new(NULL);
+        for (size_t i = 0; pta_backends[i]; i++) {
+            g_string_append_printf(known, "%s, ", pta_backends[i]->name);
+        }
+        pta_throw(error, PTA_ERROR_UNSUPPORTED,
+                  "$.partition.backend: this build has no back end \"%s\"; expected one of: %sauto",
+                  name, known->str);
+        return NULL;
+    }
+    if (!ops->probe(error)) {
+        g_prefix_error(error, "$.partition.backend: %s: ", name);
+        return NULL;
+    }
+    return ops;
+}
+
 const PtaBackendOps *pta_backend_choose(const char *name, GError **error)
 {
     if (!g_str_equal(name, "auto")) {
-        const PtaBackendOps *ops = find_backend(name);
-        if (!ops) {
-            pta_throw(
-                error, PTA_ERROR_UNSUPPORTED,
-                "$.partition.backend: this build has no back end \"%s\"; expected soft or auto",
-                name);
-            return NULL;
-        }
-        return ops->probe(error) ? ops : NULL;
+        return choose_by_name(name, error);
     }
     g_autoptr(GString) why = g_string_new(NULL);
     for (size_t i = 0; pta_backends[i]; i++) {
         g_autoptr(GError) refusal = NULL;
-        if (pta_backends[i]->probe(&refusal)) {
-            if (why->len == 0 && !find_backend("kvm")) {
-                g_string_append(why, is_pvm_host()
-                                         ? "the host's KVM does not virtualise in hardware"
-                                         : "this build has no KVM back end");
-            }
+        if (would_take(pta_backends[i], &refusal)) {
             g_message("partition: back end %s%s%s%s", pta_backends[i]->name, why->len ? " (" : "",
                       why->str, why->len ? ")" : "");
             return pta_backends[i];
         }
-        g_string_append_printf(why, "%s%s: %s", why->len ? "; " : "", pta_backends[i]->name,
+        g_string_append_printf(why, "%snot %s: %s", why->len ? "; " : "", pta_backends[i]->name,
                                refusal->message);
     }
     pta_throw(error, PTA_ERROR_UNSUPPORTED, "partition: no back end can run here: %s", why->str);

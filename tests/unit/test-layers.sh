@@ -12,9 +12,10 @@ rule() {
         echo "not ok $n - $1 includes $2"
     fi
 }
-echo 1..8
+echo 1..9
 rule devices 'src/(kvm|soft|machine|partition|boot|libvirt)/|qmp/[a-z-]+\.h'
 rule src/soft 'devices/|src/(kvm|machine|boot|memory)/|qmp/'
+rule src/kvm 'devices/|src/(soft|machine|boot|memory|synic)/|qmp/'
 rule src/partition 'devices/|src/(kvm|soft|machine|boot)/|qmp/'
 rule src/memory 'devices/|src/(kvm|soft|machine|boot|partition)/|qmp/'
 rule src/boot 'src/(kvm|soft|machine|synic)/|qmp/'

@@ -1,0 +1,161 @@
+/* A VP: its life, and the loop around KVM_RUN. The VP's thread, but for the kick. */
+#include "config.h"
+
+#define G_LOG_DOMAIN "kvm"
+
+#include "src/kvm/kvm.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- the kick ---- */
+
+/* Interrupts KVM_RUN and does nothing else. */
+#define KICK_SIGNAL (SIGRTMIN + 4)
+
+static void on_kick(int signum)
+{
+    (void)signum;
+}
+
+void kvm_install_kick_signal(void)
+{
+    struct sigaction action = { .sa_handler = on_kick };
+    sigaction(KICK_SIGNAL, &action, NULL);
+}
+
+/*
+ * immediate_exit makes the next KVM_RUN come back at once, a signal the one under way. The VP says
+ * that it is in KVM_RUN before the kernel looks at immediate_exit, and here it is the other way
+ * round: one of the two sees the other.
+ */
+void kvm_vp_kick(PtaBackendVp *be_vp)
+{
+    KvmVp *vp = kvm_vp_of(be_vp);
+    __atomic_store_n(&vp->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    int tid = __atomic_load_n(&vp->tid, __ATOMIC_SEQ_CST);
+    if (tid != 0) {
+        syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+    }
+}
+
+/* ---- life ---- */
+
+static bool map_run(KvmVp *vp, GError **error)
+{
+    KvmPartition *m = vp->m;
+    void *run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vp->fd, 0);
+    if (run == MAP_FAILED) {
+        return pta_throw_errno(error, errno, "vp%u: cannot map struct kvm_run", vp->vp.index);
+    }
+    vp->run = run;
+    unsigned page = m->caps.coalesced_page;
+    if (page != 0 && !m->coalesced && (page + 1) * PTA_PAGE_SIZE <= m->run_size) {
+        /* One ring a VM: every VP's mapping shows the same. */
+        m->coalesced = (void *)((uint8_t *)run + page * PTA_PAGE_SIZE);
+    }
+    return true;
+}
+
+static bool set_up(KvmVp *vp, GError **error)
+{
+    g_autofree PtaX86State *state = g_new(PtaX86State, 1);
+    pta_x86_state_reset(state, vp->vp.index, vp->vp.index == 0);
+    return kvm_vp_set_cpuid(vp, error) && kvm_msrs_init(vp, error) &&
+           kvm_hyperv_vp_init(vp, error) && kvm_dirty_vp_init(vp, error) &&
+           kvm_vp_set_state(&vp->vp, state, error);
+}
+
+PtaBackendVp *kvm_vp_create(PtaBackend *be, unsigned index, GError **error)
+{
+    KvmPartition *m = kvm_of(be);
+    g_assert(index < m->n_vps && !m->vps[index]);
+    int fd = kvm_ioctl_val(m->vm_fd, KVM_CREATE_VCPU, index);
+    if (fd < 0) {
+        pta_throw_errno(error, errno, "vp%u: KVM_CREATE_VCPU", index);
+        return NULL;
+    }
+    KvmVp *vp = g_new0(KvmVp, 1);
+    vp->vp.be = be;
+    vp->vp.index = index;
+    vp->m = m;
+    vp->fd = fd;
+    vp->frozen.valid = true; /* the clock of a new partition stands still */
+    m->vps[index] = vp;
+    if (!map_run(vp, error) || !set_up(vp, error)) {
+        g_prefix_error(error, "vp%u: ", index);
+        kvm_vp_destroy(&vp->vp);
+        return NULL;
+    }
+    return &vp->vp;
+}
+
+void kvm_vp_destroy(PtaBackendVp *be_vp)
+{
+    KvmVp *vp = kvm_vp_of(be_vp);
+    KvmPartition *m = vp->m;
+    kvm_dirty_vp_fini(vp);
+    kvm_msrs_fini(vp);
+    if (vp->run) {
+        if (vp->vp.index == 0) {
+            m->coalesced = NULL;
+        }
+        munmap(vp->run, m->run_size);
+    }
+    pta_close(vp->fd);
+    m->vps[vp->vp.index] = NULL;
+    g_free(vp->scratch);
+    g_free(vp);
+}
+
+/* ---- running ---- */
+
+/* KVM_RUN, once: 0 or errno. */
+static int enter(KvmVp *vp)
+{
+    __atomic_store_n(&vp->tid, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+    int r = kvm_ioctl(vp->fd, KVM_RUN, NULL);
+    int errnum = r < 0 ? errno : 0;
+    __atomic_store_n(&vp->tid, 0, __ATOMIC_SEQ_CST);
+    vp->stats[KVM_STAT_EXITS]++;
+    return errnum;
+}
+
+/*
+ * MMIO, ports and MSRs are finished by the next KVM_RUN only, so a VP is never left right after one
+ * of them: a kick makes that KVM_RUN finish it and come back with EINTR.
+ */
+void kvm_vp_run(PtaBackendVp *be_vp, PtaExit *exit)
+{
+    KvmVp *vp = kvm_vp_of(be_vp);
+    if (vp->shutdown) {
+        exit->reason = PTA_EXIT_SHUTDOWN;
+        return;
+    }
+    exit->reason = PTA_EXIT_INTERRUPTED;
+    for (;;) {
+        if (G_UNLIKELY(vp->debug.enabled)) {
+            kvm_debug_enter(vp);
+        }
+        int errnum = enter(vp);
+        kvm_coalesced_drain(vp->m, vp);
+        if (errnum == EINTR || errnum == EAGAIN) {
+            if (__atomic_exchange_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST) != 0) {
+                vp->stats[KVM_STAT_KICK]++;
+                return;
+            }
+            continue; /* a signal of somebody else's, or an AP that has not begun */
+        }
+        if (errnum != 0) {
+            kvm_internal_error(exit, "KVM_RUN: %s", g_strerror(errnum));
+            return;
+        }
+        if (!kvm_vp_exit(vp, exit)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,21 @@
+# The KVM back end; included by Makefile.am, all paths from the top.
+if HAVE_KVM
+libpartita_a_SOURCES += \
+	src/kvm/kvm-caps.c \
+	src/kvm/kvm-clock.c \
+	src/kvm/kvm-cpuid.c \
+	src/kvm/kvm-debug.c \
+	src/kvm/kvm-dirty.c \
+	src/kvm/kvm-emulate.c \
+	src/kvm/kvm-exit.c \
+	src/kvm/kvm-hyperv.c \
+	src/kvm/kvm-ioctl.c \
+	src/kvm/kvm-irq.c \
+	src/kvm/kvm-lapic.c \
+	src/kvm/kvm-memory.c \
+	src/kvm/kvm-msrs.c \
+	src/kvm/kvm-state.c \
+	src/kvm/kvm-vp.c \
+	src/kvm/kvm.c \
+	src/kvm/kvm.h
+endif
