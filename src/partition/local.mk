@@ -28,6 +28,8 @@ libpartita_a_SOURCES += \
 	src/partition/x86-cpuid.h \
 	src/partition/x86-disasm.c \
 	src/partition/x86-disasm.h \
+	src/partition/x86-state-check.c \
+	src/partition/x86-state-check.h \
 	src/partition/x86-state-table.c \
 	src/partition/x86-state-table.h \
 	src/partition/x86-state.c \

@@ -263,9 +263,10 @@ static void add_extended(PtaCpuidTable *t, const char *model, const PtaX86Identi
     add(t, 0x80000006, 0, 0, 64 | 6u << 12 | 512u << 16,
         0);                              /* L2: 64-byte lines, 8 ways, 512 KiB */
     add(t, 0x80000007, 0, 0, 0, BIT(8)); /* invariant TSC */
-    t->phys_bits = PHYS_BITS;
+    bool narrow = identity->phys_bits != 0 && identity->phys_bits < PHYS_BITS;
+    t->phys_bits = narrow ? identity->phys_bits : PHYS_BITS;
     t->virt_bits = VIRT_BITS;
-    add(t, 0x80000008, PHYS_BITS | VIRT_BITS << 8, identity->leaf8_8_ebx, 0, 0);
+    add(t, 0x80000008, t->phys_bits | VIRT_BITS << 8, identity->leaf8_8_ebx, 0, 0);
 }
 
 static void add_hyperv(PtaCpuidTable *t)
@@ -318,6 +319,20 @@ static void apply_features(PtaCpuidTable *t)
             }
         }
     }
+}
+
+bool pta_cpuid_feature_bit(PtaX86Feature feature, uint32_t *function, unsigned *reg, unsigned *bit)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(feature_bits); i++) {
+        const FeatureBit *f = &feature_bits[i];
+        if (f->feature == feature) {
+            *function = f->function;
+            *reg = f->reg;
+            *bit = f->bit;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- models ---- */

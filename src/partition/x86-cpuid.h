@@ -76,6 +76,7 @@ typedef struct PtaX86Identity {
     uint32_t signature;   /* EAX of leaf 1: family, model, stepping */
     uint32_t leaf7_edx;   /* controls of speculation: bits 10 and 26 to 31 of EDX of leaf 7 */
     uint32_t leaf8_8_ebx; /* AMD's: bits 12 and up of EBX of leaf 80000008H */
+    uint8_t phys_bits;    /* width of a physical address, if it is less than the model's */
 } PtaX86Identity;
 
 typedef struct PtaCpuidParams {
@@ -86,6 +87,9 @@ typedef struct PtaCpuidParams {
     uint64_t supported;             /* features that the back end can serve */
     const PtaX86Identity *identity; /* NULL: the software CPU's */
 } PtaCpuidParams;
+
+/* Where CPUID says that a feature is there (reg: 0 EAX to 3 EDX). False: it has no bit of its own. */
+bool pta_cpuid_feature_bit(PtaX86Feature feature, uint32_t *function, unsigned *reg, unsigned *bit);
 
 /* Errors: BAD_DESCRIPTION (unknown model: lists the known ones), UNSUPPORTED (lists the features
  * that the back end lacks). */

@@ -1,0 +1,23 @@
+/*
+ * Whether a VP with this CPUID table can be in a state: what comes from a snapshot, a migration
+ * stream or a debugger is hostile, and every back end refuses the same.
+ */
+#ifndef PTA_X86_STATE_CHECK_H
+#define PTA_X86_STATE_CHECK_H
+
+#include "src/partition/x86-cpuid.h"
+#include "src/partition/x86-state.h"
+
+/* Bits of CR4 that the table's features give a meaning. */
+uint64_t pta_x86_cr4_known(const PtaCpuidTable *cpuid);
+/* Bits of IA32_SPEC_CTRL that CPUID offers; 0: there is no such MSR. */
+uint64_t pta_x86_spec_ctrl_known(const PtaCpuidTable *cpuid);
+bool pta_x86_pat_valid(uint64_t pat);
+
+/* BAD_SNAPSHOT, which names the field. All but the local APIC. */
+bool pta_x86_state_check(const PtaCpuidTable *cpuid, const PtaX86State *state, GError **error);
+/* The local APIC of VP `vp`, and IA32_APIC_BASE. */
+bool pta_x86_lapic_check(const PtaCpuidTable *cpuid, unsigned vp, const PtaX86Lapic *lapic,
+                         uint64_t apic_base, GError **error);
+
+#endif
