@@ -132,7 +132,7 @@ typedef struct KvmFrozen {
     bool valid;
     uint64_t tsc;
     uint64_t tsc_deadline;
-    uint64_t timer_left_ns; /* of the APIC's counting timer; 0: off */
+    uint64_t timer_expiry_ns; /* of the APIC's counting timer, by the partition's clock; 0: off */
 } KvmFrozen;
 
 struct KvmVp {
@@ -143,6 +143,7 @@ struct KvmVp {
     int tid;                     /* ATOMIC: the thread in KVM_RUN, 0: none */
     bool shutdown;               /* VP: a triple fault; until the state is set */
     KvmFrozen frozen;            /* VP: valid while the clock stands still */
+    uint32_t apic_icount;        /* VP: kvm-lapic.c: initial count that the kernel lacks */
     PtaGuestDebug debug;         /* VP */
     bool debug_step;             /* VP: kvm-debug.c's own */
     uint64_t stats[KVM_N_STATS]; /* VP writes; read as they stand */
@@ -195,7 +196,7 @@ bool kvm_msr_set(KvmVp *vp, uint32_t msr, uint64_t value);
 /* Which MSRs of PtaX86Msrs this host has, asked once; VP creation. */
 bool kvm_msrs_init(KvmVp *vp, GError **error);
 void kvm_msrs_fini(KvmVp *vp);
-/* The APIC's timer stops counting (vp->frozen.timer_left_ns, tsc_deadline), and goes on. */
+/* The APIC's timer stops counting (vp->frozen.timer_expiry_ns, tsc_deadline), and goes on. */
 void kvm_lapic_freeze(KvmVp *vp);
 bool kvm_lapic_thaw(KvmVp *vp, GError **error);
 
