@@ -5,6 +5,7 @@
 
 #include "src/kvm/kvm.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -94,6 +95,15 @@ static bool check_required(int fd, GError **error)
     return true;
 }
 
+/* VMX (SDM vol. 3, 23.6) or SVM (APM vol. 2, 15.4). */
+static bool cpu_virtualises(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & 1u << 5;
+    bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && ecx & 1u << 2;
+    return vmx || svm;
+}
+
 static void look(int fd, KvmCaps *c)
 {
     int max = check(fd, KVM_CAP_MAX_VCPUS);
@@ -123,7 +133,7 @@ static void look(int fd, KvmCaps *c)
     c->hyperv = check(fd, KVM_CAP_HYPERV) && check(fd, KVM_CAP_HYPERV_VP_INDEX);
     c->synic2 = check(fd, KVM_CAP_HYPERV_SYNIC2);
     c->set_guest_debug2 = check(fd, KVM_CAP_SET_GUEST_DEBUG2) > 0;
-    c->pvm = g_file_test("/sys/module/kvm_pvm", G_FILE_TEST_IS_DIR);
+    c->pvm = !cpu_virtualises();
 }
 
 int kvm_open(KvmCaps *caps, GError **error)
