@@ -183,6 +183,30 @@ static void frequencies_are_in_the_leaves(void **unused)
     assert_int_equal(ask(&t, 0, 0x16, 0)[A], 2600);
 }
 
+/* Linux computes crystal_khz * EBX / EAX in 32 bits (native_calibrate_tsc). */
+static void linux_reads_any_tsc_frequency(void **unused)
+{
+    double worst = 0;
+    for (uint64_t khz = 100000; khz < 6000000; khz += 977) {
+        PtaCpuidParams p = {
+            .model = "x86-64-v1",
+            .n_vps = 1,
+            .tsc_hz = khz * 1000,
+            .apic_hz = UINT64_C(1000000000),
+            .supported = V1,
+        };
+        PtaCpuidTable t;
+        assert_true(pta_cpuid_build(&t, &p, NULL));
+        const uint32_t *r = ask(&t, 0, 0x15, 0);
+        uint32_t crystal_khz = r[C] / 1000;
+        assert_true((uint64_t)crystal_khz * r[B] <= UINT32_MAX);
+        double got = (double)crystal_khz * r[B] / r[A];
+        worst = MAX(worst, (got > khz ? got - khz : khz - got) / khz);
+    }
+    print_message("# off by %.2g at worst\n", worst);
+    assert_true(worst < 2e-4);
+}
+
 static void leaves_beyond_the_maximum_answer_as_the_last(void **unused)
 {
     PtaCpuidTable t = build("x86-64-v1", PTA_HYPERVISOR_NONE, 1, V1);
@@ -284,6 +308,7 @@ int main(void)
         cmocka_unit_test(apic_ids_and_topology_are_those_of_the_vp),
         cmocka_unit_test(caches_have_the_size_they_claim),
         cmocka_unit_test(frequencies_are_in_the_leaves),
+        cmocka_unit_test(linux_reads_any_tsc_frequency),
         cmocka_unit_test(leaves_beyond_the_maximum_answer_as_the_last),
         cmocka_unit_test(hypervisors_show_themselves),
         cmocka_unit_test(dynamic_bits_follow_the_registers),
