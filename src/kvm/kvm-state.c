@@ -381,6 +381,19 @@ static void get_events(KvmVp *vp, const struct kvm_vcpu_events *k, uint32_t mp_s
     }
 }
 
+/* Without KVM_CAP_EXCEPTION_PAYLOAD, "injected" means pending as well. */
+static void give_exception(struct kvm_vcpu_events *k, const PtaX86Events *e)
+{
+    bool payload = k->flags & KVM_VCPUEVENT_VALID_PAYLOAD;
+    k->exception.pending = payload && e->exception_pending;
+    k->exception.injected = !payload && e->exception_pending;
+    k->exception.nr = e->exception_pending ? e->vector : 0;
+    k->exception.has_error_code = e->exception_pending && e->has_error_code;
+    k->exception.error_code = k->exception.has_error_code ? e->error_code : 0;
+    k->exception_has_payload = 0;
+    k->exception_payload = 0;
+}
+
 static bool set_events(KvmVp *vp, const PtaX86Events *e, GError **error)
 {
     struct kvm_vcpu_events had = { 0 };
@@ -390,12 +403,7 @@ static bool set_events(KvmVp *vp, const PtaX86Events *e, GError **error)
     /* What the kernel says of itself it takes as well; a pending triple fault and INIT go. */
     struct kvm_vcpu_events k = { .flags = had.flags | KVM_VCPUEVENT_VALID_NMI_PENDING |
                                           KVM_VCPUEVENT_VALID_SHADOW };
-    bool payload = k.flags & KVM_VCPUEVENT_VALID_PAYLOAD;
-    k.exception.pending = payload && e->exception_pending;
-    k.exception.injected = !payload && e->exception_pending;
-    k.exception.nr = e->exception_pending ? e->vector : 0;
-    k.exception.has_error_code = e->exception_pending && e->has_error_code;
-    k.exception.error_code = k.exception.has_error_code ? e->error_code : 0;
+    give_exception(&k, e);
     k.interrupt.shadow = set_shadow(e->interrupt_shadow);
     k.nmi.pending = e->nmi_pending;
     k.nmi.masked = e->nmi_blocked;
@@ -419,15 +427,11 @@ static bool set_activity(KvmVp *vp, uint32_t activity, GError **error)
 
 /* ---- the whole ---- */
 
-void kvm_vp_get_state(PtaBackendVp *be_vp, PtaX86State *state)
+static void get_state(KvmVp *vp, uint32_t mp_state, PtaX86State *state)
 {
-    KvmVp *vp = kvm_vp_of(be_vp);
-    struct kvm_mp_state mp = { 0 };
     struct kvm_vcpu_events events = { 0 };
     struct kvm_sregs2 sregs = { 0 };
-    memset(state, 0, sizeof(*state));
-    /* These two take what waits (INIT, SIPI, NMIs) into the registers: they come first. */
-    kvm_fetch(vp, KVM_GET_MP_STATE, &mp);
+    /* Takes NMIs that wait, before anything else is read. */
     kvm_fetch(vp, KVM_GET_VCPU_EVENTS, &events);
     fetch_regs(vp, &state->regs);
     fetch_sregs(vp, &sregs);
@@ -436,8 +440,8 @@ void kvm_vp_get_state(PtaBackendVp *be_vp, PtaX86State *state)
     get_debug(vp, &state->debug);
     get_xsave(vp, &state->xsave);
     kvm_msrs_get(vp, &state->msrs);
-    get_events(vp, &events, mp.mp_state, state);
-    state->tsc = kvm_vp_tsc(be_vp);
+    get_events(vp, &events, mp_state, state);
+    state->tsc = kvm_vp_tsc(&vp->vp);
     const KvmApicContext context = {
         .apic_base = sregs.apic_base,
         .injected = events.interrupt.injected ? events.interrupt.nr : -1,
@@ -447,12 +451,19 @@ void kvm_vp_get_state(PtaBackendVp *be_vp, PtaX86State *state)
     state->msrs.tsc_deadline = kvm_lapic_get(vp, &context, &state->lapic);
 }
 
-static bool check(const KvmVp *vp, const PtaX86State *state, GError **error)
+void kvm_vp_get_state(PtaBackendVp *be_vp, PtaX86State *state)
 {
-    const PtaCpuidTable *cpuid = vp->m->cpuid;
+    KvmVp *vp = kvm_vp_of(be_vp);
+    struct kvm_mp_state mp = { 0 };
+    memset(state, 0, sizeof(*state));
+    kvm_fetch(vp, KVM_GET_MP_STATE, &mp); /* INIT and SIPI that wait change the registers */
+    get_state(vp, mp.mp_state, state);
+}
+
+static bool check_cpu(const KvmVp *vp, const PtaX86State *state, GError **error)
+{
     const PtaX86Events *e = &state->events;
-    if (!pta_x86_state_check(cpuid, state, error) ||
-        !pta_x86_lapic_check(cpuid, vp->vp.index, &state->lapic, state->msrs.apic_base, error)) {
+    if (!pta_x86_state_check(vp->m->cpuid, state, error)) {
         return false;
     }
     if (e->exception_pending && (e->vector == VECTOR_BP || e->vector == VECTOR_OF)) {
@@ -478,7 +489,9 @@ bool kvm_vp_set_state(PtaBackendVp *be_vp, const PtaX86State *state, GError **er
     KvmVp *vp = kvm_vp_of(be_vp);
     struct kvm_mp_state mp;
     struct kvm_sregs2 sregs;
-    if (!check(vp, state, error)) {
+    if (!check_cpu(vp, state, error) ||
+        !pta_x86_lapic_check(vp->m->cpuid, vp->vp.index, &state->lapic, state->msrs.apic_base,
+                             error)) {
         return false;
     }
     set_sregs(&sregs, state);
@@ -495,4 +508,69 @@ bool kvm_vp_set_state(PtaBackendVp *be_vp, const PtaX86State *state, GError **er
     }
     vp->shutdown = state->events.activity == PTA_X86_SHUTDOWN;
     return true;
+}
+
+/* ---- one instruction ---- */
+
+void kvm_vp_get_step(KvmVp *vp, PtaX86State *before)
+{
+    memset(before, 0, sizeof(*before));
+    get_state(vp, KVM_MP_STATE_RUNNABLE, before);
+}
+
+#define DIFFERS(field) (memcmp(&before->field, &after->field, sizeof(after->field)) != 0)
+
+static bool step_sregs(const KvmVp *vp, const PtaX86State *before, const PtaX86State *after,
+                       GError **error)
+{
+    const size_t from = offsetof(PtaX86Regs, seg), to = offsetof(PtaX86Regs, xcr0);
+    struct kvm_sregs2 had = { 0 }, sregs;
+    if (memcmp((const uint8_t *)&before->regs + from, (const uint8_t *)&after->regs + from,
+               to - from) == 0) {
+        return true;
+    }
+    set_sregs(&sregs, after);
+    bool same_tables = before->regs.cr3 == after->regs.cr3 && before->regs.cr0 == after->regs.cr0 &&
+                       before->regs.cr4 == after->regs.cr4 && before->regs.efer == after->regs.efer;
+    if (same_tables && vp->m->caps.sregs2 && fetch_sregs(vp, &had)) {
+        sregs.flags = had.flags; /* PDPTEs stay as they were loaded */
+        memcpy(sregs.pdptrs, had.pdptrs, sizeof(sregs.pdptrs));
+    }
+    return give_sregs(vp, &sregs, error);
+}
+
+static bool step_events(KvmVp *vp, const PtaX86State *before, const PtaX86State *after,
+                        GError **error)
+{
+    struct kvm_vcpu_events k = { 0 };
+    const PtaX86Events *e = &after->events;
+    if (!DIFFERS(events) && !e->exception_pending) {
+        return true;
+    }
+    if (!kvm_try(vp->fd, KVM_GET_VCPU_EVENTS, &k, error)) {
+        return false;
+    }
+    k.flags &= KVM_VCPUEVENT_VALID_PAYLOAD;
+    k.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+    give_exception(&k, e);
+    k.interrupt.shadow = set_shadow(e->interrupt_shadow);
+    k.nmi.masked = e->nmi_blocked;
+    if (!kvm_give(vp, KVM_SET_VCPU_EVENTS, &k, error) ||
+        (DIFFERS(events.activity) && !set_activity(vp, e->activity, error))) {
+        return false;
+    }
+    vp->shutdown = e->activity == PTA_X86_SHUTDOWN;
+    return true;
+}
+
+bool kvm_vp_set_step(KvmVp *vp, const PtaX86State *before, const PtaX86State *after, GError **error)
+{
+    /* General registers drop a pending exception: events come after them. */
+    return check_cpu(vp, after, error) && give_regs(vp, &after->regs, error) &&
+           step_sregs(vp, before, after, error) &&
+           (!DIFFERS(regs.xcr0) || set_xcr0(vp, after->regs.xcr0, error)) &&
+           (!DIFFERS(xsave) || set_xsave(vp, &after->xsave, error)) &&
+           (!DIFFERS(debug) || set_debug(vp, &after->debug, error)) &&
+           (!DIFFERS(msrs) || kvm_msrs_set(vp, &after->msrs, error)) &&
+           step_events(vp, before, after, error);
 }

@@ -190,6 +190,14 @@ void kvm_vp_get_state(PtaBackendVp *vp, PtaX86State *state);
 bool kvm_vp_set_state(PtaBackendVp *vp, const PtaX86State *state, GError **error);
 /* General registers alone, from and to the VP: for hypercalls and debugging. */
 bool kvm_vp_get_regs(KvmVp *vp, PtaX86Regs *regs);
+/*
+ * For an instruction that is executed in the kernel's stead, while devices and other VPs go on: the
+ * whole state, without taking an INIT that waits; and back what differs, but for APIC, TSC and what
+ * has arrived meanwhile (interrupts, NMIs).
+ */
+void kvm_vp_get_step(KvmVp *vp, PtaX86State *before);
+bool kvm_vp_set_step(KvmVp *vp, const PtaX86State *before, const PtaX86State *after,
+                     GError **error);
 /* Single MSRs, as the host sees them. */
 bool kvm_msr_get(KvmVp *vp, uint32_t msr, uint64_t *value);
 bool kvm_msr_set(KvmVp *vp, uint32_t msr, uint64_t value);
