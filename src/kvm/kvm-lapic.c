@@ -144,14 +144,25 @@ static uint64_t running_expiry(const KvmVp *vp, const uint8_t *page)
     return kvm_clock_ns(vp->vp.be) + MAX(count, 1) * divider(page);
 }
 
+/* kvm_pvm shows the host's TSC, whatever is set: there the deadline keeps its distance. */
+static bool start_deadline(KvmVp *vp, uint64_t deadline, GError **error)
+{
+    uint64_t tsc;
+    if (vp->m->caps.pvm && vp->frozen.valid && kvm_msr_get(vp, KVM_MSR_TSC, &tsc)) {
+        deadline = MAX(deadline + (tsc - vp->frozen.tsc), 1);
+    }
+    return kvm_msr_set(vp, KVM_MSR_TSC_DEADLINE, deadline) ||
+           pta_throw(error, PTA_ERROR_HOST, "KVM_SET_MSRS: TSC_DEADLINE");
+}
+
 /*
  * Starts the kernel's timer by what stands still. KVM forgets the initial count when the mode
  * changes between counting and deadline, so the page with its mode is there already.
  */
 static bool start_timer(KvmVp *vp, uint64_t expiry, uint64_t deadline, GError **error)
 {
-    if (deadline != 0 && !kvm_msr_set(vp, KVM_MSR_TSC_DEADLINE, deadline)) {
-        return pta_throw(error, PTA_ERROR_HOST, "KVM_SET_MSRS: TSC_DEADLINE");
+    if (deadline != 0 && !start_deadline(vp, deadline, error)) {
+        return false;
     }
     if (expiry == 0) {
         return true;

@@ -22,6 +22,8 @@
 #include <string.h>
 
 #define CR0_ET        (UINT64_C(1) << 4)
+#define CR0_PG        (UINT64_C(1) << 31)
+#define RFLAGS_VM     (UINT64_C(1) << 17)
 #define DR6_FIXED     UINT64_C(0xffff0ff0)
 #define DR7_FIXED     UINT64_C(0x400)
 #define EFER_LMA      (UINT64_C(1) << 10)
@@ -460,6 +462,17 @@ void kvm_vp_get_state(PtaBackendVp *be_vp, PtaX86State *state)
     get_state(vp, mp.mp_state, state);
 }
 
+/* What kvm_pvm would drop without a word. */
+static bool check_pvm(const PtaX86Regs *r, GError **error)
+{
+    const char *mode = (r->cr0 & CR0_PG) && !(r->efer & EFER_LMA) ? "32-bit paging"
+                       : r->rflags & RFLAGS_VM                    ? "virtual-8086 mode"
+                                                                  : NULL;
+    return !mode ||
+           pta_throw(error, PTA_ERROR_UNSUPPORTED,
+                     "the guest is in %s, which this host's KVM (kvm_pvm) does not have", mode);
+}
+
 static bool check_cpu(const KvmVp *vp, const PtaX86State *state, GError **error)
 {
     const PtaX86Events *e = &state->events;
@@ -471,7 +484,7 @@ static bool check_cpu(const KvmVp *vp, const PtaX86State *state, GError **error)
         return pta_throw(error, PTA_ERROR_BAD_SNAPSHOT, "the pending exception cannot be 0x%x",
                          e->vector);
     }
-    return true;
+    return !vp->m->caps.pvm || check_pvm(&state->regs, error);
 }
 
 static bool set_tsc(KvmVp *vp, uint64_t tsc, GError **error)
