@@ -15,7 +15,17 @@ libpartita_a_SOURCES += \
 	src/kvm/kvm-memory.c \
 	src/kvm/kvm-msrs.c \
 	src/kvm/kvm-state.c \
+	src/kvm/kvm-state.h \
 	src/kvm/kvm-vp.c \
 	src/kvm/kvm.c \
 	src/kvm/kvm.h
+
+if HAVE_CMOCKA
+check_PROGRAMS += tests/kvm/test-kvm-state
+tests_kvm_test_kvm_state_SOURCES = tests/kvm/test-kvm-state.c tests/kvm/state-gen.c \
+	tests/kvm/state-gen.h tests/lib/cmocka-all.h
+tests_kvm_test_kvm_state_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_kvm_test_kvm_state_LDADD = $(unit_libs)
+TESTS += tests/kvm/test-kvm-state
+endif
 endif
