@@ -15,6 +15,7 @@ const PtaDeviceClass *const pta_device_classes[] = {
     &pta_uart16550_class,
     &pta_virtio_blk_class,
     &pta_virtio_rng_class,
+    &pta_pvpanic_class,
     &pta_watchdog_class,
     NULL,
 };

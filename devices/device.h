@@ -34,6 +34,7 @@ typedef enum PtaPlacedKind {
     PTA_PLACED_DEBUG_EXIT,
     PTA_PLACED_LEGACY_RESET, /* ports 0x64 and 0xcf9: for kernels told `reboot=k` or `reboot=p` */
     PTA_PLACED_WATCHDOG,     /* the registers that the ACPI table WDAT names */
+    PTA_PLACED_PVPANIC,
 } PtaPlacedKind;
 
 typedef struct PtaPlacedDevice {
@@ -76,10 +77,11 @@ typedef enum PtaPowerRequest {
     PTA_POWER_OFF,
     PTA_POWER_RESET,
     PTA_POWER_HIBERNATE,
-    PTA_POWER_DEBUG_EXIT, /* code: the process's exit status */
-    PTA_POWER_PANIC,      /* code: reason bits of the panic device */
-    PTA_POWER_WATCHDOG,   /* code: 1 if the guest wants a shutdown to follow, else a reset */
-    PTA_POWER_QUIT,       /* not the guest: the user typed Ctrl-A x on the console */
+    PTA_POWER_DEBUG_EXIT,   /* code: the process's exit status */
+    PTA_POWER_PANIC,        /* code: reason bits of the panic device */
+    PTA_POWER_CRASH_LOADED, /* the guest has panicked and looks into it itself: it runs on */
+    PTA_POWER_WATCHDOG,     /* code: 1 if the guest wants a shutdown to follow, else a reset */
+    PTA_POWER_QUIT,         /* not the guest: the user typed Ctrl-A x on the console */
 } PtaPowerRequest;
 
 typedef struct PtaDeviceClass {

@@ -5,6 +5,7 @@
 #include "devices/device.h"
 
 extern const PtaDeviceClass pta_debug_exit_class;
+extern const PtaDeviceClass pta_pvpanic_class;
 extern const PtaDeviceClass pta_rtc_cmos_class;
 extern const PtaDeviceClass pta_uart16550_class;
 extern const PtaDeviceClass pta_virtio_blk_class;

@@ -14,6 +14,7 @@ libpartita_a_SOURCES += \
 	devices/mmio-manager.h \
 	devices/power.c \
 	devices/power.h \
+	devices/pvpanic.c \
 	devices/rtc-cmos.c \
 	devices/uart16550.c \
 	devices/watchdog.c \

@@ -36,6 +36,7 @@ static const char *const kind_names[] = {
     [PTA_PLACED_DEBUG_EXIT] = "debug-exit",
     [PTA_PLACED_LEGACY_RESET] = "legacy-reset",
     [PTA_PLACED_WATCHDOG] = "watchdog",
+    [PTA_PLACED_PVPANIC] = "pvpanic",
 };
 
 const char *pta_placed_kind_name(PtaPlacedKind kind)

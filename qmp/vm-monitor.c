@@ -67,6 +67,12 @@ static void on_panicked(void *opaque, HaltAction action)
     qmp_event_guest_panicked(m->sink, actions[action], NULL);
 }
 
+static void on_crash_loaded(void *opaque)
+{
+    PtaVmMonitor *m = opaque;
+    qmp_event_guest_crashloaded(m->sink, GUEST_PANIC_ACTION_RUN, NULL);
+}
+
 /* As QEMU's: a guest may set its watchdog to expire all the time. */
 static void on_watchdog(void *opaque, WatchdogAction action)
 {
@@ -94,6 +100,7 @@ static const PtaVmObserver observer = {
     .powerdown = on_powerdown,
     .shutdown = on_shutdown,
     .panicked = on_panicked,
+    .crash_loaded = on_crash_loaded,
     .watchdog = on_watchdog,
     .halted = on_halted,
 };

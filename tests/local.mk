@@ -15,6 +15,8 @@ TESTS += tests/guests/test-memory.sh
 EXTRA_DIST += tests/guests/test-memory.sh tests/guests/memory.py
 TESTS += tests/guests/test-watchdog.sh
 EXTRA_DIST += tests/guests/test-watchdog.sh tests/guests/watchdog.py
+TESTS += tests/guests/test-pvpanic.sh
+EXTRA_DIST += tests/guests/test-pvpanic.sh tests/guests/pvpanic.py
 TESTS += tests/guests/test-gdb.sh
 EXTRA_DIST += tests/guests/test-gdb.sh tests/guests/gdb.py tests/guests/gdb-guest.c \
 	tests/guests/gdb-start.S

@@ -390,6 +390,19 @@ static void add_virtio(PtaAml *aml, const PtaPlacedDevice *dev)
     pta_aml_end(aml);
 }
 
+/* Linux: drivers/misc/pvpanic/pvpanic-mmio.c. */
+static void add_pvpanic(PtaAml *aml, const PtaPlacedDevice *dev)
+{
+    pta_aml_device(aml, "PEVT");
+    pta_aml_name_string(aml, "_HID", "QEMU0001");
+    pta_aml_name_int(aml, "_STA", 0xf);
+    PtaAmlResources crs;
+    pta_aml_crs_begin(&crs);
+    pta_aml_crs_io(&crs, (uint16_t)dev->base, (uint8_t)dev->size);
+    pta_aml_crs_end(&crs, aml);
+    pta_aml_end(aml);
+}
+
 /* The power button, and the generic event device (5.6.9) whose method says that it was pressed. */
 static void add_power(PtaAml *aml, const PtaPlacedDevice *dev)
 {
@@ -483,6 +496,9 @@ static GByteArray *build_dsdt(const PtaAcpiParams *params)
             break;
         case PTA_PLACED_POWER:
             add_power(&aml, dev);
+            break;
+        case PTA_PLACED_PVPANIC:
+            add_pvpanic(&aml, dev);
             break;
         default: /* in the MADT, the FADT or the WDAT, or found by nobody */
             break;

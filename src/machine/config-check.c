@@ -212,7 +212,7 @@ static bool is_virtio(const DeviceConfig *d)
 /* What there is a fixed number of. */
 static bool check_counts(const Check *c, const MachineConfig *config)
 {
-    unsigned uarts = 0, clocks = 0, watchdogs = 0, virtio = 0;
+    unsigned uarts = 0, clocks = 0, watchdogs = 0, panics = 0, virtio = 0;
     for (size_t i = 0; i < config->n_devices; i++) {
         const DeviceConfig *d = config->devices[i];
         const char *what = NULL;
@@ -223,6 +223,8 @@ static bool check_counts(const Check *c, const MachineConfig *config)
             what = "clocks", max = 1;
         } else if (d->type == DEVICE_CONFIG_TYPE_WATCHDOG && ++watchdogs > 1) {
             what = "watchdogs", max = 1;
+        } else if (d->type == DEVICE_CONFIG_TYPE_PVPANIC && ++panics > 1) {
+            what = "panic devices", max = 1;
         } else if (is_virtio(d) && ++virtio > PTA_MACHINE_VIRTIO_MAX) {
             what = "virtio devices", max = PTA_MACHINE_VIRTIO_MAX;
         }

@@ -88,6 +88,7 @@ void pta_vm_on_debug(void *opaque, bool stopped);
 WatchdogAction pta_vm_watchdog_action_of(HaltAction action);
 /* The watchdog expired, and the action is one with which the guest runs on. */
 void pta_vm_on_watchdog(PtaVm *vm, WatchdogAction action);
+void pta_vm_on_crash_loaded(PtaVm *vm);
 /* The run state; and STOP and RESUME, each once for a change. */
 void pta_vm_enter(PtaVm *vm, PtaRunState state);
 void pta_vm_tell_stopped(PtaVm *vm);

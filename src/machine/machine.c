@@ -248,6 +248,19 @@ void pta_vm_set_watchdog_action(PtaVm *vm, WatchdogAction action)
     g_atomic_int_set(&vm->watchdog_action, (int)action);
 }
 
+void pta_vm_on_crash_loaded(PtaVm *vm)
+{
+    static PtaRatelimit limit;
+    uint32_t missed;
+    pta_assert_main();
+    if (pta_ratelimit_ok(&limit, &missed)) {
+        PTA_VM_TELL(vm, crash_loaded);
+        g_message(
+            "machine: the guest has panicked and runs its crash kernel (%u more since the last line)",
+            missed);
+    }
+}
+
 void pta_vm_on_watchdog(PtaVm *vm, WatchdogAction action)
 {
     static PtaRatelimit limit;

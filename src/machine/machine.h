@@ -57,6 +57,7 @@ typedef struct PtaVmObserver {
     void (*powerdown)(void *opaque);                                /* the button was pressed */
     void (*shutdown)(void *opaque, bool guest, const char *reason); /* ShutdownCause */
     void (*panicked)(void *opaque, HaltAction action);
+    void (*crash_loaded)(void *opaque); /* it looks into its panic itself, and runs on */
     void (*watchdog)(void *opaque, WatchdogAction action); /* it expired */
     /* Once a boot; `action` is what the policy makes of it, done right after. Lent. */
     void (*halted)(void *opaque, const PtaHaltReason *reason, HaltAction action);

@@ -108,6 +108,11 @@ static bool runs_on_over_watchdog(PtaVm *vm)
     return true;
 }
 
+static void crash_loaded_in_main(void *opaque)
+{
+    pta_vm_on_crash_loaded(opaque);
+}
+
 static void host_power(PtaDeviceHost *host, int what, uint32_t code)
 {
     static const PtaHaltKind kinds[] = {
@@ -118,6 +123,10 @@ static void host_power(PtaDeviceHost *host, int what, uint32_t code)
     PtaVm *vm = host->opaque;
     if (what == PTA_POWER_QUIT) {
         pta_main_call(quit_from_console, vm);
+        return;
+    }
+    if (what == PTA_POWER_CRASH_LOADED) {
+        pta_main_call(crash_loaded_in_main, vm);
         return;
     }
     if (what == PTA_POWER_WATCHDOG && runs_on_over_watchdog(vm)) {

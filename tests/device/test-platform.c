@@ -435,6 +435,32 @@ static void debug_exit(void **unused)
     fix_free(&f);
 }
 
+/* ---- the panic device ---- */
+
+static void panic_device(void **unused)
+{
+    (void)unused;
+    Fixture f;
+    fix_new(&f);
+    PvpanicConfig cfg = { .port = 0x505 };
+    PtaDevice *dev = pta_device_new(&pta_pvpanic_class, "panic", &f.host, &cfg, NULL);
+    assert_int_equal(fix_in(&f, 0x505), 3); /* what it knows */
+    assert_true(pta_bus_write(f.pio, 0x505, 1, 2));
+    assert_int_equal(f.power_what, PTA_POWER_CRASH_LOADED);
+    f.power_what = -1;
+    assert_true(pta_bus_write(f.pio, 0x505, 1, 0));
+    assert_true(pta_bus_write(f.pio, 0x505, 1, 0xfc));
+    assert_int_equal(f.power_what, -1);
+    assert_true(pta_bus_write(f.pio, 0x505, 1, 1));
+    assert_int_equal(f.power_what, PTA_POWER_PANIC);
+    f.power_what = -1;
+    assert_true(pta_bus_write(f.pio, 0x505, 1, 3)); /* both: the panic is the greater news */
+    assert_int_equal(f.power_what, PTA_POWER_PANIC);
+    assert_null(pta_device_save(dev));
+    pta_device_free(dev);
+    fix_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -450,6 +476,7 @@ int main(void)
         cmocka_unit_test(clock_takes_nonsense),
         cmocka_unit_test(clock_shows_updates),
         cmocka_unit_test(debug_exit),
+        cmocka_unit_test(panic_device),
     };
     pta_thread_init_main();
     return cmocka_run_group_tests(tests, NULL, NULL);

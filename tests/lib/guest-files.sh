@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes what the tests with a Linux guest need, in CACHE/guest: vmlinuz, busybox, initrd.img (with
-# tests/lib/guest-init.sh), initrd-watchdog.img, which has the watchdog's driver as well, and
+# tests/lib/guest-init.sh), initrd-watchdog.img, which has the drivers of watchdog and panic device as well, and
 # initrd-smp.img, with stress-ng and smp-threads.
 # Usage: guest-files.sh CACHE
 set -u
@@ -15,8 +15,8 @@ guest_fetch "$1" || exit 1
 # shellcheck disable=SC2086
 guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd.img" $PTA_GUEST_MODULES || exit 1
 # shellcheck disable=SC2086
-guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd-watchdog.img" $PTA_GUEST_MODULES wdat_wdt ||
-    exit 1
+guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd-watchdog.img" $PTA_GUEST_MODULES wdat_wdt \
+    pvpanic-mmio || exit 1
 
 # make_smp CACHE: the guest of tests/guests/smp.py; nothing else needs it.
 make_smp() {
