@@ -87,7 +87,36 @@ typedef struct PtaBackendParams {
     PtaHypervisorKind hypervisor; /* what the guest sees; CPUID says so already */
     /* Executes single instructions for a back end that cannot execute them all; NULL: none. */
     const PtaBackendOps *stepper;
+    bool stepping; /* it is to be such a stepper itself: see below; REFUSED by those that cannot */
 } PtaBackendParams;
+
+/*
+ * A back end that was made with `stepping` is for another one, to whose VPs it is lent for single
+ * instructions: vp_set_state(), vp_run(), vp_get_state(), all in the thread of that VP; VPs may do so
+ * at the same time. Its memory is shared with whatever runs otherwise, so from one vp_run() to the
+ * next it keeps nothing that was derived from guest memory: no translation, no decoded code; nobody
+ * calls host_wrote().
+ *
+ * vp_run() executes exactly one instruction (one iteration, if it has a repeat prefix), or delivers
+ * the exception that was pending; vp_kick() has no effect. Interrupts, NMIs and INIT wait, time
+ * stands still. What the instruction raises is delivered through the guest's IDT, the #DB of
+ * RFLAGS.TF and DR7 included. HLT leaves the VP halted; a VP that is not running stays as it is. It
+ * returns
+ *   PTA_EXIT_INTERRUPTED     done: executed, or its exception is delivered;
+ *   PTA_EXIT_SHUTDOWN        the same, and it was a triple fault;
+ *   PTA_EXIT_DEBUG           as ever, if vp_set_debug() asked for it;
+ *   PTA_EXIT_INTERNAL_ERROR  nothing was done, the VP's state is what it was: the instruction (its
+ *                            bytes are in the text) is one that a CPU may have and that this back end
+ *                            does not know. What no CPU has is #UD, as is what has been switched off
+ *                            (CR0, CR4, XCR0); what this back end knows it executes even if CPUID
+ *                            does not show it, as the CPU of a virtualising host does.
+ *
+ * The local APIC, its MSRs and the TSC are not the stepper's: vp_get_state() gives what vp_set_state()
+ * got, accesses to the APIC's page go to platform->mmio_read and mmio_write. So do bits that it does
+ * not know in MSRs and control registers, and components of the XSAVE area. Only a state that it
+ * cannot execute in (five-level paging) is refused. msi() and nmi() are not for it. LOCK is atomic to
+ * all that share the memory where one instruction of the host can do it; else to its own VPs only.
+ */
 
 /* An address at which a write of the guest signals an eventfd. */
 typedef struct PtaIoeventfd {

@@ -561,6 +561,30 @@ static void fuse(Builder *s)
     }
 }
 
+/* What a stepper cannot do is named by its bytes. */
+static void note_bytes(X86BlockCache *bc, X86DecodeStatus status, const uint8_t *bytes, unsigned n)
+{
+    if (G_UNLIKELY(status == X86_DECODE_UNKNOWN || status == X86_DECODE_UNKNOWN_VECTOR)) {
+        bc->n_bytes = (uint8_t)MIN(n, sizeof(bc->bytes));
+        memcpy(bc->bytes, bytes, bc->n_bytes);
+    }
+}
+
+static X86Handler *undecoded(const X86Cpu *c, X86DecodeStatus status)
+{
+    bool avx = (c->cr4 & X86_CR4_OSXSAVE) && (c->xcr0 & 6) == 6;
+    switch (status) {
+    case X86_DECODE_TOO_LONG:
+        return x86_exec_gp;
+    case X86_DECODE_UNKNOWN:
+        return c->machine->stepping ? x86_exec_unknown : x86_exec_ud;
+    case X86_DECODE_UNKNOWN_VECTOR:
+        return c->machine->stepping && avx ? x86_exec_unknown : x86_exec_ud;
+    default:
+        return x86_exec_ud;
+    }
+}
+
 /* Reads an instruction that goes on in the next page; the block is this instruction alone. */
 static X86DecodeStatus decode_crossing(Builder *s, X86Insn *in)
 {
@@ -571,11 +595,15 @@ static X86DecodeStatus decode_crossing(Builder *s, X86Insn *in)
     }
     uint64_t gpa2 = fetch_gpa(c, next);
     s->b->gpa2 = gpa2;
-    page_get(c, gpa2);
+    if (!c->machine->stepping) {
+        page_get(c, gpa2);
+    }
     uint8_t buf[32];
     unsigned n = fetch_bytes(s->page, s->off, buf, 15);
     n += fetch_bytes(code_page(c, gpa2), 0, buf + n, 15 - n);
-    return x86_decode(&c->blocks->decoder, s->mode, buf, n, in, &s->info[0]);
+    X86DecodeStatus status = x86_decode(&c->blocks->decoder, s->mode, buf, n, in, &s->info[0]);
+    note_bytes(c->blocks, status, buf, n);
+    return status;
 }
 
 static void end_block(Builder *s)
@@ -621,10 +649,11 @@ static void build(Builder *s, unsigned max)
             }
             status = decode_crossing(s, in);
             max = 1;
+        } else {
+            note_bytes(c->blocks, status, buf, n);
         }
         if (status != X86_DECODE_OK) {
-            pseudo(in, status == X86_DECODE_TOO_LONG ? x86_exec_gp : x86_exec_ud, s->off,
-                   b->n + 1u);
+            pseudo(in, undecoded(c, status), s->off, b->n + 1u);
             in->len = 1; /* the byte that decides; enough for overlap with stores */
             s->info[b->n] = (X86Decoded){ .may_fault = true };
             b->n++;
@@ -654,6 +683,23 @@ static void build(Builder *s, unsigned max)
     if (wide && max > 1) {
         fuse(s);
     }
+}
+
+/* A stepper's block: of one instruction, in no cache; the next one takes its place. */
+static X86Block *block_once(X86Cpu *c, uint64_t lin, uint64_t gpa, uint32_t mode)
+{
+    X86Block *b = (X86Block *)(void *)c->blocks->arena;
+    *b = (X86Block){ .lin = lin, .key = X86_KEY_NONE, .gpa = gpa, .mode = mode };
+    Builder s = {
+        .c = c,
+        .b = b,
+        .lin = lin,
+        .off = lin & PAGE_BITS,
+        .mode = mode,
+        .page = code_page(c, gpa),
+    };
+    build(&s, 1);
+    return b;
 }
 
 static X86Block *block_new(X86Cpu *c, uint64_t lin, uint64_t gpa, uint32_t mode)
@@ -708,7 +754,7 @@ const X86Insn *x86_block_find(X86Cpu *c, uint32_t extra)
     }
     uint64_t gpa = fetch_gpa(c, lin);
     uint32_t mode = c->mode | extra;
-    X86Block *b = bc->hash[block_slot(gpa, mode)];
+    X86Block *b = bc->hash[block_slot(gpa, mode)]; /* a stepper's is empty */
     while (b && (b->gpa != gpa || b->mode != mode)) {
         b = b->hash_next;
     }
@@ -717,7 +763,7 @@ const X86Insn *x86_block_find(X86Cpu *c, uint32_t extra)
         b = NULL;
     }
     if (!b) {
-        b = block_new(c, lin, gpa, mode);
+        b = c->machine->stepping ? block_once(c, lin, gpa, mode) : block_new(c, lin, gpa, mode);
     }
     if (!wide && c->rip + b->len - 1 > c->seg[PTA_X86_CS].limit) {
         /* The limit is not part of the key: one instruction at a time near it. */

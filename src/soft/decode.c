@@ -434,6 +434,54 @@ static bool uses_stack(unsigned key)
     }
 }
 
+/*
+ * No row has it. Whether a CPU with more features than our models may: not what is meant to be
+ * undefined, what belongs to a feature that a model could have and this one lacks, and what takes a
+ * mode that no model can enter (VMX, SVM, SMX).
+ */
+static X86DecodeStatus unknown(const X86Decoder *d, const ZydisDecodedInstruction *z)
+{
+    static const struct {
+        ZydisISAExt ext;
+        PtaX86Feature feature; /* N_FEATURES: no model has it */
+    } governed[] = {
+        { ZYDIS_ISA_EXT_BMI1, PTA_X86_FEAT_BMI1 },
+        { ZYDIS_ISA_EXT_BMI2, PTA_X86_FEAT_BMI2 },
+        { ZYDIS_ISA_EXT_LZCNT, PTA_X86_FEAT_LZCNT },
+        { ZYDIS_ISA_EXT_MOVBE, PTA_X86_FEAT_MOVBE },
+        { ZYDIS_ISA_EXT_RDRAND, PTA_X86_FEAT_RDRAND },
+        { ZYDIS_ISA_EXT_RDSEED, PTA_X86_FEAT_RDSEED },
+        { ZYDIS_ISA_EXT_CLFLUSHOPT, PTA_X86_FEAT_CLFLUSHOPT },
+        { ZYDIS_ISA_EXT_XSAVE, PTA_X86_FEAT_XSAVE },
+        { ZYDIS_ISA_EXT_XSAVEC, PTA_X86_FEAT_XSAVE },
+        { ZYDIS_ISA_EXT_XSAVES, PTA_X86_FEAT_XSAVE },
+        { ZYDIS_ISA_EXT_XSAVEOPT, PTA_X86_FEAT_XSAVE },
+        { ZYDIS_ISA_EXT_VTX, PTA_X86_N_FEATURES },
+        { ZYDIS_ISA_EXT_SVM, PTA_X86_N_FEATURES },
+        { ZYDIS_ISA_EXT_SMX, PTA_X86_N_FEATURES },
+        { ZYDIS_ISA_EXT_AMD3DNOW, PTA_X86_N_FEATURES },
+        { ZYDIS_ISA_EXT_XOP, PTA_X86_N_FEATURES },
+    };
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_UD0:
+    case ZYDIS_MNEMONIC_UD1:
+    case ZYDIS_MNEMONIC_UD2:
+        return X86_DECODE_UD;
+    default:
+        break;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(governed); i++) {
+        if (governed[i].ext == z->meta.isa_ext) {
+            PtaX86Feature f = governed[i].feature;
+            return f < PTA_X86_N_FEATURES && (d->features >> f & 1) ? X86_DECODE_UNKNOWN
+                                                                    : X86_DECODE_UD;
+        }
+    }
+    bool vector = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX ||
+                  z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+    return vector ? X86_DECODE_UNKNOWN_VECTOR : X86_DECODE_UNKNOWN;
+}
+
 static X86DecodeStatus decode(const X86Decoder *d, unsigned mode, const uint8_t *bytes, size_t n,
                               ZydisDecodedInstruction *out, X86Insn *in, X86Decoded *info)
 {
@@ -447,7 +495,10 @@ static X86DecodeStatus decode(const X86Decoder *d, unsigned mode, const uint8_t 
     const ZydisDecodedInstruction *z = out;
     unsigned row_index = x86_row_of(key_of(z));
     const X86Row *row = &x86_rows[row_index];
-    if (row_index == X86_ROW_INVALID || lacks_feature(d, row, mode)) {
+    if (row_index == X86_ROW_INVALID) {
+        return unknown(d, z);
+    }
+    if (lacks_feature(d, row, mode)) {
         return X86_DECODE_UD;
     }
     *in = (X86Insn){

@@ -19,7 +19,9 @@ typedef enum X86DecodeStatus {
     X86_DECODE_OK,
     X86_DECODE_MORE, /* the instruction goes on beyond the bytes given */
     X86_DECODE_UD,
-    X86_DECODE_TOO_LONG, /* #GP(0) */
+    X86_DECODE_TOO_LONG,       /* #GP(0) */
+    X86_DECODE_UNKNOWN,        /* #UD in a CPU of ours, but a CPU with more features may have it */
+    X86_DECODE_UNKNOWN_VECTOR, /* the same, of AVX or later: only where XCR0 enables that */
 } X86DecodeStatus;
 
 /* What the builder of a block wants to know beside the instruction. */

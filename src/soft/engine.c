@@ -4,6 +4,8 @@
  */
 #include "config.h"
 
+#include <string.h>
+
 #include "src/soft/engine.h"
 #include "src/soft/soft.h"
 
@@ -146,6 +148,11 @@ void x86_exec_ud(X86Cpu *c, const X86Insn *in)
 void x86_exec_gp(X86Cpu *c, const X86Insn *in)
 {
     x86_raise_gp(c, in, 0);
+}
+
+void x86_exec_unknown(X86Cpu *c, const X86Insn *in)
+{
+    x86_give_up(c, in, "that the software CPU does not know");
 }
 
 /* An x87, MMX or SSE instruction while CR0 and CR4 may forbid it (SDM vol. 3, 2.5, table 13-1). */
@@ -326,6 +333,81 @@ void x86_step(X86Cpu *c)
     clear_step(c);
     c->in_engine = false;
     x86_fpu_leave(c);
+}
+
+void x86_give_up(X86Cpu *c, const X86Insn *in, const char *why)
+{
+    g_assert(c->machine->stepping);
+    uint8_t bytes[15];
+    unsigned n = 0;
+    if (in->exec == x86_exec_unknown) {
+        n = c->blocks->n_bytes;
+        memcpy(bytes, c->blocks->bytes, n);
+    } else {
+        for (; n < in->len; n++) { /* it was fetched a moment ago */
+            uint64_t gpa;
+            X86Fault fault;
+            if (!x86_walk(c, c->seg_base[PTA_X86_CS] + x86_rip(c, in) + n, X86_FETCH, c->cpl == 3,
+                          false, &gpa, &fault)) {
+                break;
+            }
+            const uint8_t *host = x86_phys_host(c, gpa, NULL);
+            bytes[n] = host ? __atomic_load_n(host, __ATOMIC_RELAXED) : 0xff;
+        }
+    }
+    char hex[sizeof(bytes) * 3 + 1] = "";
+    for (unsigned i = 0; i < n; i++) {
+        g_snprintf(hex + i * 3, 4, " %02x", bytes[i]);
+    }
+    c->exit = (PtaExit){ .reason = PTA_EXIT_INTERNAL_ERROR };
+    g_snprintf(c->exit.error.text, sizeof(c->exit.error.text),
+               "an instruction %s, at 0x%" G_GINT64_MODIFIER "x:%s", why, x86_rip(c, in), hex);
+    x86_restart(c, in);
+}
+
+/* The exception that was pending, or one instruction. */
+static void run_one(X86Cpu *c)
+{
+    if (c->events.exception_pending) {
+        x86_raise_pending(c);
+    }
+    step_one(c);
+}
+
+void x86_run_one(X86Cpu *c, PtaExit *exit)
+{
+    const uint64_t rflags = c->rflags;
+    const uint8_t shadow = c->shadow;
+    c->exit = (PtaExit){ .reason = PTA_EXIT_INTERRUPTED };
+    if (c->events.activity != PTA_X86_RUNNING && !c->events.exception_pending) {
+        *exit = c->exit;
+        return;
+    }
+    c->budget = c->budget_start = BUDGET_DEFAULT;
+    x86_fpu_enter(c);
+    x86_enter(c);
+    c->in_engine = true;
+    if (_setjmp(c->unwind)) {
+        after_unwinding(c);
+    } else {
+        run_one(c);
+    }
+    c->in_engine = false;
+    count(c);
+    x86_leave(c);
+    x86_fpu_leave(c);
+    if (c->exit.reason == PTA_EXIT_INTERNAL_ERROR) {
+        c->rflags = rflags;
+        c->shadow = shadow;
+    }
+    if (__atomic_load_n(&c->attention, __ATOMIC_RELAXED) & X86_ATT_HALT) {
+        c->events.activity = PTA_X86_HALTED;
+    }
+    c->debug_hits = 0;
+    __atomic_store_n(&c->attention, 0, __ATOMIC_SEQ_CST);
+    x86_tlb_flush(c, true);
+    x86_pdptes_stale(c);
+    *exit = c->exit;
 }
 
 void x86_engine_init(void)

@@ -106,7 +106,9 @@ struct X86BlockCache {
     X86Decoder decoder;
     uint8_t *arena;
     size_t arena_used, arena_size;
-    uint32_t flushes; /* links made before the last flush are void */
+    uint32_t flushes;  /* links made before the last flush are void */
+    uint8_t bytes[15]; /* a stepper's: of the last instruction that could not be decoded */
+    uint8_t n_bytes;
 
     GMutex lock;
     X86CodeRequest requests[X86_MAX_REQUESTS]; /* LOCKED(lock) */
@@ -148,6 +150,7 @@ X86Handler x86_exec_branch_slow; /* direct branch: goes on at its target, and li
 X86Handler x86_exec_redispatch;  /* the block died: looks for this instruction again */
 X86Handler x86_exec_break;       /* may be a breakpoint of the debugger: goes on as a single step */
 X86Handler x86_exec_ud, x86_exec_gp, x86_exec_fp_gate;
+X86Handler x86_exec_unknown; /* a stepper's: there may be such an instruction */
 X86Handler x86_exec_jump_near, x86_exec_jump_far, x86_exec_jump_slow;
 
 /* Direct branch taken, target in the same page / anywhere (64-bit mode only). */

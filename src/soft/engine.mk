@@ -16,6 +16,12 @@ tests_cpu_test_engine_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_cpu_test_engine_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-engine
 
+check_PROGRAMS += tests/cpu/test-step
+tests_cpu_test_step_SOURCES = tests/cpu/test-step.c $(cpu_harness) tests/lib/cmocka-all.h
+tests_cpu_test_step_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_step_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-step
+
 check_PROGRAMS += tests/cpu/test-debugger
 tests_cpu_test_debugger_SOURCES = tests/cpu/test-debugger.c $(cpu_harness) tests/lib/cmocka-all.h
 tests_cpu_test_debugger_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -634,7 +634,8 @@ static void tlb_fill(X86Cpu *c, const Translation *tr, X86Access access, Privile
 {
     struct X86MmuCache *m = c->mmu;
     c->stats[X86_STAT_TLB_FILL]++;
-    if (!tr->host || priv == PRIV_IMPLICIT || (access != X86_FETCH && page_watched(m, tr->page))) {
+    if (!tr->host || priv == PRIV_IMPLICIT || c->machine->stepping ||
+        (access != X86_FETCH && page_watched(m, tr->page))) {
         return;
     }
     unsigned t = priv == PRIV_USER ? X86_TLB_USER : X86_TLB_SUPER;

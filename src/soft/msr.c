@@ -167,9 +167,18 @@ static bool is_lapic(uint32_t msr)
            (msr >= X86_MSR_X2APIC_FIRST && msr <= X86_MSR_X2APIC_LAST);
 }
 
+/* A stepper's VP has its APIC and its time elsewhere. */
+static bool is_elsewhere(const X86Cpu *c, uint32_t msr)
+{
+    return c->machine->stepping && (is_lapic(msr) || msr == MSR_TSC || msr == MSR_TSC_ADJUST);
+}
+
 bool x86_rdmsr(X86Cpu *c, uint32_t msr, uint64_t *value)
 {
     const PtaPlatform *p = c->machine->platform;
+    if (G_UNLIKELY(is_elsewhere(c, msr))) {
+        return p->msr_read && p->msr_read(p->opaque, c->index, msr, value);
+    }
     if (is_lapic(msr)) {
         return x86_lapic_rdmsr(c, msr, value);
     }
@@ -285,6 +294,9 @@ static bool write_lapic(X86Cpu *c, uint32_t msr, uint64_t value)
 bool x86_wrmsr(X86Cpu *c, uint32_t msr, uint64_t value)
 {
     const PtaPlatform *p = c->machine->platform;
+    if (G_UNLIKELY(is_elsewhere(c, msr))) {
+        return p->msr_write && p->msr_write(p->opaque, c->index, msr, value);
+    }
     if (is_lapic(msr)) {
         return write_lapic(c, msr, value);
     }

@@ -147,8 +147,7 @@ void x86_take_messages(X86Cpu *c)
 
 /* ---- interrupts ---- */
 
-/* An exception that was pending when the state was set comes first (PtaX86Events). Throws. */
-static void raise_pending(X86Cpu *c)
+void x86_raise_pending(X86Cpu *c)
 {
     X86Fault f = {
         .vector = c->events.vector,
@@ -295,7 +294,7 @@ static void sleep_paused(X86Cpu *c)
 void op_pause(X86Cpu *c, const X86Insn *in)
 {
     (void)in;
-    if (c->machine->n_vps == 1) {
+    if (c->machine->n_vps == 1 || c->machine->stepping) {
         return;
     }
     uint64_t at = insns_now(c);
@@ -332,7 +331,7 @@ bool x86_service(X86Cpu *c)
             look_at_clock(c);
         }
         if (G_UNLIKELY(c->events.exception_pending)) {
-            raise_pending(c);
+            x86_raise_pending(c);
         }
         if (c->events.activity == PTA_X86_WAIT_FOR_SIPI ||
             c->events.activity == PTA_X86_SHUTDOWN) { /* it has been reported; only INIT ends it */

@@ -17,6 +17,7 @@
 typedef struct SoftVp {
     PtaBackendVp vp; /* base */
     X86Cpu cpu;
+    PtaX86State *lent; /* a stepper's: what vp_set_state() got last */
 } SoftVp;
 
 static X86Machine *machine_of(const PtaBackend *be)
@@ -217,9 +218,35 @@ static void soft_host_wrote(PtaBackend *be, uint64_t gpa, uint64_t len)
 
 /* ---- VPs ---- */
 
+/* A stepper: APIC and time are those of whoever lent the VP. */
+static void get_lent_state(const SoftVp *vp, X86Cpu *c, PtaX86State *state)
+{
+    const PtaX86State *lent = vp->lent;
+    *state = *lent;
+    x86_get_state(c, state);
+    state->msrs.apic_base = lent->msrs.apic_base;
+    state->msrs.tsc_deadline = lent->msrs.tsc_deadline;
+}
+
+static bool set_lent_state(SoftVp *vp, X86Cpu *c, const PtaX86State *state, GError **error)
+{
+    if (!x86_set_state(c, state, error)) {
+        return false;
+    }
+    c->tsc_offset = state->tsc - x86_clock_ns(c->machine);
+    c->msr.apic_base |= X86_APIC_BASE_X2; /* so no page is the APIC's: it is reached by platform */
+    x86_lapic_set_tpr(c, state->regs.cr8);
+    *vp->lent = *state;
+    return true;
+}
+
 static void soft_vp_get_state(PtaBackendVp *vp, PtaX86State *state)
 {
     X86Cpu *c = cpu_of(vp);
+    if (c->machine->stepping) {
+        get_lent_state((const SoftVp *)vp, c, state);
+        return;
+    }
     memset(state, 0, sizeof(*state));
     x86_take_messages(c);
     x86_get_state(c, state);
@@ -232,6 +259,9 @@ static void soft_vp_get_state(PtaBackendVp *vp, PtaX86State *state)
 static bool soft_vp_set_state(PtaBackendVp *vp, const PtaX86State *state, GError **error)
 {
     X86Cpu *c = cpu_of(vp);
+    if (c->machine->stepping) {
+        return set_lent_state((SoftVp *)vp, c, state, error);
+    }
     if (!x86_lapic_check(c, &state->lapic, state->msrs.apic_base, error)) {
         return false;
     }
@@ -269,6 +299,9 @@ static PtaBackendVp *soft_vp_create(PtaBackend *be, unsigned index, GError **err
     g_mutex_init(&c->wait_lock);
     g_cond_init(&c->wait_cond);
     c->look_rate = 1000;
+    if (m->stepping) {
+        vp->lent = g_new0(PtaX86State, 1);
+    }
     c->lapic = x86_lapic_new(c);
     x86_mmu_init(c);
     x86_blocks_new(c);
@@ -287,12 +320,17 @@ static void soft_vp_destroy(PtaBackendVp *vp)
     x86_lapic_free(c->lapic);
     g_mutex_clear(&c->wait_lock);
     g_cond_clear(&c->wait_cond);
+    g_free(((SoftVp *)vp)->lent);
     g_aligned_free(vp);
 }
 
 static void soft_vp_run(PtaBackendVp *vp, PtaExit *exit)
 {
     X86Cpu *c = cpu_of(vp);
+    if (c->machine->stepping) {
+        x86_run_one(c, exit);
+        return;
+    }
     if (c->events.activity != PTA_X86_RUNNING) {
         c->shadow = 0; /* there is no next instruction that it could cover */
     }
@@ -310,6 +348,9 @@ static void soft_vp_run(PtaBackendVp *vp, PtaExit *exit)
 
 static void soft_vp_kick(PtaBackendVp *vp)
 {
+    if (cpu_of(vp)->machine->stepping) {
+        return;
+    }
     x86_notify(cpu_of(vp), X86_ATT_KICK);
 }
 
@@ -399,6 +440,12 @@ static PtaBackend *soft_create(const PtaBackendParams *params, GError **error)
     m->be.ops = &pta_soft_backend;
     m->platform = params->platform;
     m->cpuid = params->cpuid;
+    m->stepping = params->stepping;
+    if (m->stepping) {
+        m->own_cpuid = *params->cpuid;
+        m->own_cpuid.features |= soft_cpu_features();
+        m->cpuid = &m->own_cpuid;
+    }
     m->n_vps = params->n_vps;
     m->slots = x86_slots_copy(NULL, 0);
     g_mutex_init(&m->world);

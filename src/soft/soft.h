@@ -32,6 +32,8 @@ struct X86Machine {
     const PtaPlatform *platform;
     const PtaCpuidTable *cpuid;
     unsigned n_vps;
+    bool stepping;           /* PtaBackendParams.stepping */
+    PtaCpuidTable own_cpuid; /* stepping: `cpuid`, which has all features that we know */
     X86Cpu *vps[PTA_MAX_VPS];
     X86Slots *slots;    /* ATOMIC; replaced only while no VP runs: others are readers (reader.h) */
     GMutex world;       /* world.c: held by `stopper` */

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "src/soft/soft.h"
 #include "src/soft/system.h"
 
 #define RFLAGS_KNOWN                                                                        \
@@ -66,6 +67,24 @@ static bool bad(GError **error, const char *what, uint64_t value)
 {
     return pta_throw(error, PTA_ERROR_BAD_SNAPSHOT, "%s cannot be 0x%" G_GINT64_MODIFIER "x", what,
                      value);
+}
+
+/* A stepper's VP: whoever runs it answers for it, so only what cannot be executed in is refused. */
+static bool check_lent(const PtaX86Regs *r, GError **error)
+{
+    const uint64_t cannot = X86_CR4_LA57 | X86_CR4_FRED;
+    bool paging = r->cr0 & X86_CR0_PG;
+    if (r->cr0 >> 32 || (paging && !(r->cr0 & X86_CR0_PE))) {
+        return bad(error, "CR0", r->cr0);
+    }
+    if (r->cr4 & cannot) {
+        return bad(error, "CR4", r->cr4);
+    }
+    bool active = (r->efer & X86_EFER_LME) && paging;
+    if (!!(r->efer & X86_EFER_LMA) != active || (active && !(r->cr4 & X86_CR4_PAE))) {
+        return bad(error, "EFER", r->efer);
+    }
+    return r->cr8 <= 15 || bad(error, "CR8", r->cr8);
 }
 
 static bool check_control(const X86Cpu *c, const PtaX86Regs *r, GError **error)
@@ -212,9 +231,10 @@ static void set_regs(X86Cpu *c, const PtaX86Regs *r)
 
 bool x86_set_state(X86Cpu *c, const PtaX86State *state, GError **error)
 {
-    if (!check_control(c, &state->regs, error) || !check_segments(&state->regs, error) ||
-        !check_msrs(c, &state->msrs, error) || !check_rest(state, error) ||
-        !x86_fpu_set(c, &state->xsave, error)) {
+    bool lent = c->machine->stepping;
+    if (!(lent ? check_lent(&state->regs, error) : check_control(c, &state->regs, error)) ||
+        !check_segments(&state->regs, error) || !(lent || check_msrs(c, &state->msrs, error)) ||
+        !check_rest(state, error) || !x86_fpu_set(c, &state->xsave, error)) {
         return false;
     }
     set_regs(c, &state->regs);

@@ -140,11 +140,13 @@ enum {
 #define X86_CR4_OSFXSR     (UINT64_C(1) << 9)
 #define X86_CR4_OSXMMEXCPT (UINT64_C(1) << 10)
 #define X86_CR4_UMIP       (UINT64_C(1) << 11)
+#define X86_CR4_LA57       (UINT64_C(1) << 12)
 #define X86_CR4_FSGSBASE   (UINT64_C(1) << 16)
 #define X86_CR4_PCIDE      (UINT64_C(1) << 17)
 #define X86_CR4_OSXSAVE    (UINT64_C(1) << 18)
 #define X86_CR4_SMEP       (UINT64_C(1) << 20)
 #define X86_CR4_SMAP       (UINT64_C(1) << 21)
+#define X86_CR4_FRED       (UINT64_C(1) << 32)
 
 #define X86_DR6_FIXED      UINT64_C(0xffff0ff0)
 #define X86_DR6_BD         (UINT64_C(1) << 13)
@@ -711,6 +713,10 @@ void x86_serialize(const X86Cpu *c);
 void x86_run(X86Cpu *c, PtaExit *exit);
 /* Decodes and runs exactly one instruction; exceptions are delivered. */
 void x86_step(X86Cpu *c);
+/* vp_run() of a stepper: the same on memory that others write, and fills *exit. */
+void x86_run_one(X86Cpu *c, PtaExit *exit);
+/* Stepper: nothing is done, the instruction is beyond it; `why` completes "an instruction …". */
+G_NORETURN void x86_give_up(X86Cpu *c, const X86Insn *in, const char *why);
 void x86_engine_init(void); /* once a process */
 
 static inline void x86_attend(X86Cpu *c, uint32_t bits)
@@ -793,6 +799,8 @@ bool x86_set_state(X86Cpu *c, const PtaX86State *state, GError **error);
 /* Called by the engine between blocks when attention or the budget asks for it. False: leave
  * x86_run(); c->exit is set. */
 bool x86_service(X86Cpu *c);
+/* An exception that was pending when the state was set comes first (PtaX86Events). Throws. */
+void x86_raise_pending(X86Cpu *c);
 uint64_t x86_tsc(X86Cpu *c);
 bool x86_rdmsr(X86Cpu *c, uint32_t msr, uint64_t *value); /* msr.c; false: #GP */
 bool x86_wrmsr(X86Cpu *c, uint32_t msr, uint64_t value);
@@ -800,6 +808,8 @@ uint64_t x86_lapic_tpr(X86Cpu *c); /* CR8 */
 void x86_lapic_set_tpr(X86Cpu *c, uint64_t tpr);
 bool x86_lapic_mmio(X86Cpu *c, uint64_t gpa, bool write, unsigned size,
                     uint64_t *value); /* false: not the APIC page */
+
+#define X86_APIC_BASE_X2 (UINT64_C(1) << 10)
 
 /* Whether accesses to this page go to the local APIC's registers. */
 static inline bool x86_lapic_covers(const X86Cpu *c, uint64_t gpa)

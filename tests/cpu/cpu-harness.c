@@ -166,7 +166,7 @@ void cpu_harness_reset(CpuHarness *h)
     }
 }
 
-CpuHarness *cpu_harness_new(unsigned bits, uint64_t ram_size)
+static CpuHarness *new (unsigned bits, uint64_t ram_size, bool stepping)
 {
     g_autoptr(GError) error = NULL;
     CpuHarness *h = g_new0(CpuHarness, 1);
@@ -197,7 +197,9 @@ CpuHarness *cpu_harness_new(unsigned bits, uint64_t ram_size)
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     g_assert(h->ram != MAP_FAILED);
     make_tables(h);
-    PtaBackendParams be = { .n_vps = 1, .cpuid = &h->cpuid, .platform = &h->platform };
+    PtaBackendParams be = {
+        .n_vps = 1, .cpuid = &h->cpuid, .platform = &h->platform, .stepping = stepping
+    };
     h->be = pta_soft_backend.create(&be, &error);
     g_assert(h->be);
     if (!h->be->ops->map(h->be, 0, ram_size, h->ram, PTA_MAP_READ | PTA_MAP_WRITE | PTA_MAP_EXEC,
@@ -207,9 +209,21 @@ CpuHarness *cpu_harness_new(unsigned bits, uint64_t ram_size)
     h->vp = h->be->ops->vp_create(h->be, 0, &error);
     g_assert(h->vp);
     h->c = ((X86Machine *)h->be)->vps[0];
-    h->be->ops->clock_start(h->be);
+    if (!stepping) {
+        h->be->ops->clock_start(h->be);
+    }
     cpu_harness_reset(h);
     return h;
+}
+
+CpuHarness *cpu_harness_new(unsigned bits, uint64_t ram_size)
+{
+    return new (bits, ram_size, false);
+}
+
+CpuHarness *cpu_harness_new_stepper(unsigned bits, uint64_t ram_size)
+{
+    return new (bits, ram_size, true);
 }
 
 void cpu_harness_clear(CpuHarness *h)

@@ -53,6 +53,8 @@ typedef struct CpuHarness {
 
 /* bits: 16 (real mode), 32 (protected, no paging), 64; supervisor. */
 CpuHarness *cpu_harness_new(unsigned bits, uint64_t ram_size);
+/* A back end made with PtaBackendParams.stepping. */
+CpuHarness *cpu_harness_new_stepper(unsigned bits, uint64_t ram_size);
 void cpu_harness_free(CpuHarness *h);
 
 /* Registers as after cpu_harness_new(), caches too; RAM stays. */
