@@ -26,6 +26,8 @@
 
 /* Controls of speculation in leaf 7: MD_CLEAR, and from IBRS to SSBD. */
 #define LEAF7_SPECULATION (BIT(10) | UINT32_C(0xfc000000))
+/* KVM offers this MSR on any CPU, and kernels look for it on Intel's alone. */
+#define LEAF7_ARCH_CAPABILITIES BIT(29)
 /* The same in leaf 80000008H, from IBPB on, but for VIRT_SSBD, whose MSR no state has. */
 #define LEAF8_SPECULATION (UINT32_C(0xfffff000) & ~BIT(25))
 
@@ -159,6 +161,7 @@ void kvm_cpu_identity(PtaHypervisorKind hypervisor, PtaX86Identity *identity)
     }
     identity->leaf7_edx = host_reg(&h, 7, EDX) & LEAF7_SPECULATION;
     if (strcmp(identity->vendor, "GenuineIntel") != 0) {
+        identity->leaf7_edx &= ~LEAF7_ARCH_CAPABILITIES;
         identity->leaf8_8_ebx = host_reg(&h, LEAF_WIDTHS, EBX) & LEAF8_SPECULATION;
     }
     uint32_t phys = host_reg(&h, LEAF_WIDTHS, EAX) & 0xff;

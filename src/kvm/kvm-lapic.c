@@ -305,7 +305,9 @@ bool kvm_lapic_set(KvmVp *vp, const PtaX86Lapic *lapic, uint64_t apic_base, uint
         return false;
     }
     /* A deadline that is armed would be armed again with the page. */
-    kvm_msr_set(vp, KVM_MSR_TSC_DEADLINE, 0);
+    if (!kvm_msr_set(vp, KVM_MSR_TSC_DEADLINE, 0)) {
+        return pta_throw(error, PTA_ERROR_HOST, "KVM_SET_MSRS: TSC_DEADLINE");
+    }
     if (!kvm_give(vp, KVM_SET_LAPIC, &s, error)) {
         return false;
     }

@@ -5,13 +5,16 @@
  */
 #include "config.h"
 
-#include "src/partition/backend.h"
+#include "src/kvm/kvm.h"
 #include "src/partition/x86-state-check.h"
 
 #include "tests/kvm/state-gen.h"
 #include "tests/lib/cmocka-all.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +41,8 @@ typedef struct Machine {
     PtaPlatform platform;
 } Machine;
 
-static PtaCpuidTable cpuid;
+static PtaCpuidTable cpuid;      /* what both back ends have */
+static PtaCpuidTable host_cpuid; /* what this host's KVM has */
 static PtaX86Identity identity;
 
 static void must(bool ok, GError *error)
@@ -49,12 +53,12 @@ static void must(bool ok, GError *error)
     assert_true(ok);
 }
 
-static Machine *machine_new(const PtaBackendOps *ops)
+static Machine *machine_of(const PtaBackendOps *ops, const PtaCpuidTable *table)
 {
     g_autoptr(GError) error = NULL;
     Machine *m = g_new0(Machine, 1);
     m->ops = ops;
-    PtaBackendParams params = { .n_vps = N_VPS, .cpuid = &cpuid, .platform = &m->platform };
+    PtaBackendParams params = { .n_vps = N_VPS, .cpuid = table, .platform = &m->platform };
     m->be = ops->create(&params, &error);
     must(m->be != NULL, error);
     for (unsigned i = 0; i < N_VPS; i++) {
@@ -62,6 +66,11 @@ static Machine *machine_new(const PtaBackendOps *ops)
         must(m->vps[i] != NULL, error);
     }
     return m;
+}
+
+static Machine *machine_new(const PtaBackendOps *ops)
+{
+    return machine_of(ops, &cpuid);
 }
 
 static void machine_free(Machine *m)
@@ -201,6 +210,38 @@ static void random_states_come_back(void **unused)
     machine_free(kvm);
     machine_free(soft);
     machine_free(other);
+}
+
+/* All features of the host: AVX, PCID and whatever else the software CPU may lack. */
+static void states_of_the_host_come_back(void **unused)
+{
+    (void)unused;
+    Machine *one = machine_of(&pta_kvm_backend, &host_cpuid);
+    Machine *two = machine_of(&pta_kvm_backend, &host_cpuid);
+    StateGen g = {
+        .seed = 2, .cpuid = &host_cpuid, .clock_ns = CLOCK_NS, .narrow_sysenter = amd()
+    };
+    PtaX86State in, a, b;
+    one->ops->clock_set(one->be, CLOCK_NS);
+    two->ops->clock_set(two->be, CLOCK_NS);
+    for (unsigned i = 0; i < N_RANDOM; i++) {
+        g_autofree char *name = g_strdup_printf("state %u", i);
+        unsigned vp = g.vp = i % N_VPS;
+        state_gen(&g, &in);
+        if (is_beyond_pvm(&in)) {
+            continue;
+        }
+        set(one, vp, &in);
+        get(one, vp, &a);
+        set(two, vp, &a);
+        get(two, vp, &b);
+        same(name, &a, &b);
+        without_deadline_expiry(&in);
+        without_deadline_expiry(&a);
+        same(name, &in, &a);
+    }
+    machine_free(one);
+    machine_free(two);
 }
 
 /* By the frequency of this host's TSC. */
@@ -447,6 +488,19 @@ static void run_for(Machine *m, uint64_t ns)
     assert_int_equal(r.exit.reason, PTA_EXIT_INTERRUPTED);
 }
 
+/* Until the timer's interrupt is there; a host that has much to do may let the VP wait. */
+static void run_until_irq(Machine *m, uint64_t ns, PtaX86State *s)
+{
+    for (unsigned i = 0; i < 100; i++) {
+        run_for(m, i == 0 ? ns : 20 * MS);
+        get(m, 0, s);
+        if (in_irr(s, VECTOR)) {
+            return;
+        }
+    }
+    fail_msg("the timer's interrupt does not come");
+}
+
 static void halted(Machine *m, PtaX86State *s)
 {
     m->ops->clock_set(m->be, CLOCK_NS);
@@ -464,20 +518,20 @@ static void one_shot_timers_stand_still(void **unused)
     Machine *kvm = machine_new(&pta_kvm_backend);
     PtaX86State s, a, b;
     halted(kvm, &s);
-    put_reg(&s, REG_ICOUNT, 400 * MS);
-    s.lapic.timer_expiry_ns = CLOCK_NS + 300 * MS;
+    put_reg(&s, REG_ICOUNT, 1200 * MS);
+    s.lapic.timer_expiry_ns = CLOCK_NS + 1000 * MS;
     set(kvm, 0, &s);
     run_for(kvm, 20 * MS);
     get(kvm, 0, &a);
     uint64_t clock = kvm->ops->clock_ns(kvm->be);
-    assert_true(clock >= CLOCK_NS + 20 * MS && clock < CLOCK_NS + 200 * MS);
+    assert_true(clock >= CLOCK_NS + 20 * MS && clock < CLOCK_NS + 500 * MS);
     assert_false(in_irr(&a, VECTOR));
-    /* Within 10 ms: two threads of the kernel, and this one, are never at one place in time. */
-    assert_in_range(a.lapic.timer_expiry_ns, CLOCK_NS + 290 * MS, CLOCK_NS + 310 * MS);
-    assert_int_equal(reg(&a, REG_ICOUNT), 400 * MS);
+    /* Give or take what a busy host makes this thread wait between clock and timer. */
+    assert_in_range(a.lapic.timer_expiry_ns, CLOCK_NS + 800 * MS, CLOCK_NS + 1200 * MS);
+    assert_int_equal(reg(&a, REG_ICOUNT), 1200 * MS);
     assert_int_equal(reg(&a, REG_CCOUNT), a.lapic.timer_expiry_ns - clock);
     assert_int_equal(a.events.activity, PTA_X86_HALTED);
-    g_usleep(400 * 1000);
+    g_usleep(1100 * 1000);
     get(kvm, 0, &b);
     same("while the clock stands still", &a, &b);
     set(kvm, 0, &b);
@@ -486,11 +540,9 @@ static void one_shot_timers_stand_still(void **unused)
     run_for(kvm, 20 * MS);
     get(kvm, 0, &b);
     assert_false(in_irr(&b, VECTOR));
-    run_for(kvm, 400 * MS);
-    get(kvm, 0, &b);
-    assert_true(in_irr(&b, VECTOR));
+    run_until_irq(kvm, 1000 * MS, &b);
     assert_int_equal(reg(&b, REG_CCOUNT), 0);
-    assert_int_equal(reg(&b, REG_ICOUNT), 400 * MS);
+    assert_int_equal(reg(&b, REG_ICOUNT), 1200 * MS);
     assert_int_equal(b.lapic.timer_expiry_ns, 0);
     machine_free(kvm);
 }
@@ -519,18 +571,16 @@ static void periodic_timers_keep_their_phase(void **unused)
     (void)unused;
     Machine *kvm = machine_new(&pta_kvm_backend);
     PtaX86State s, a;
-    const uint64_t period = 80 * MS;
+    const uint64_t period = 400 * MS;
     halted(kvm, &s);
     put_reg(&s, REG_LVT_TIMER, LVT_PERIODIC | VECTOR);
     put_reg(&s, REG_ICOUNT, (uint32_t)period);
-    s.lapic.timer_expiry_ns = CLOCK_NS + 30 * MS;
+    s.lapic.timer_expiry_ns = CLOCK_NS + 150 * MS;
     set(kvm, 0, &s);
     for (unsigned i = 0; i < 3; i++) {
-        run_for(kvm, 100 * MS);
-        get(kvm, 0, &a);
-        assert_true(in_irr(&a, VECTOR));
-        uint64_t phase = (a.lapic.timer_expiry_ns - CLOCK_NS - 30 * MS) % period;
-        assert_true(phase < 5 * MS || phase > period - 5 * MS);
+        run_until_irq(kvm, 500 * MS, &a);
+        uint64_t phase = (a.lapic.timer_expiry_ns - CLOCK_NS - 150 * MS) % period;
+        assert_true(phase < 80 * MS || phase > period - 80 * MS);
         assert_true(a.lapic.timer_expiry_ns > kvm->ops->clock_ns(kvm->be));
     }
     machine_free(kvm);
@@ -544,22 +594,20 @@ static void deadlines_stand_still(void **unused)
     PtaX86State s, a, b;
     halted(kvm, &s);
     put_reg(&s, REG_LVT_TIMER, LVT_DEADLINE | VECTOR);
-    s.msrs.tsc_deadline = s.tsc + hz / 10 * 3;
+    s.msrs.tsc_deadline = s.tsc + hz;
     set(kvm, 0, &s);
     run_for(kvm, 20 * MS);
     get(kvm, 0, &a);
     assert_false(in_irr(&a, VECTOR));
     assert_true(is_pvm() || a.msrs.tsc_deadline == s.msrs.tsc_deadline);
-    assert_true(is_pvm() || (a.tsc > s.tsc + hz / 50 && a.tsc < s.tsc + hz / 5));
-    g_usleep(400 * 1000);
+    assert_true(is_pvm() || (a.tsc > s.tsc + hz / 50 && a.tsc < s.tsc + hz / 2));
+    g_usleep(1100 * 1000);
     get(kvm, 0, &b);
     same("while the clock stands still", &a, &b);
     run_for(kvm, 20 * MS);
     get(kvm, 0, &b);
     assert_false(in_irr(&b, VECTOR));
-    run_for(kvm, 400 * MS);
-    get(kvm, 0, &b);
-    assert_true(in_irr(&b, VECTOR));
+    run_until_irq(kvm, 1000 * MS, &b);
     assert_int_equal(b.msrs.tsc_deadline, 0);
     assert_int_equal(b.lapic.timer_expiry_ns, 0);
     /* One of which the time has passed, and nobody has been told: it is due. */
@@ -567,9 +615,7 @@ static void deadlines_stand_still(void **unused)
     put_reg(&s, REG_LVT_TIMER, LVT_DEADLINE | VECTOR);
     s.msrs.tsc_deadline = s.tsc - 1;
     set(kvm, 0, &s);
-    run_for(kvm, 20 * MS);
-    get(kvm, 0, &b);
-    assert_true(in_irr(&b, VECTOR));
+    run_until_irq(kvm, 20 * MS, &b);
     /* And none stays armed when a state without one is set. */
     s.msrs.tsc_deadline = s.tsc + hz / 50;
     set(kvm, 0, &s);
@@ -624,6 +670,231 @@ static void what_waits_is_saved(void **unused)
     get(kvm, 0, &a);
     assert_int_equal(a.events.nmi_pending, 0);
     assert_false(in_irr(&a, 0x73));
+    machine_free(kvm);
+}
+
+static void on_signal(int signum)
+{
+    (void)signum;
+}
+
+/* KVM_RUN with a signal that waits: the kernel prepares an event's delivery, finds the signal and comes
+ * back before the first instruction. */
+static void almost_run(Machine *m)
+{
+    struct {
+        struct kvm_signal_mask head;
+        uint8_t none[8];
+    } mask = { .head.len = sizeof(mask.none) };
+    KvmVp *vp = kvm_vp_of(m->vps[0]);
+    struct sigaction action = { .sa_handler = on_signal };
+    sigset_t usr2;
+    sigaction(SIGUSR2, &action, NULL);
+    sigemptyset(&usr2);
+    sigaddset(&usr2, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &usr2, NULL);
+    pthread_kill(pthread_self(), SIGUSR2);
+    assert_int_equal(kvm_ioctl(vp->fd, KVM_SET_SIGNAL_MASK, &mask), 0);
+    vp->run->immediate_exit = 0;
+    assert_int_equal(kvm_ioctl(vp->fd, KVM_RUN, NULL), -1);
+    assert_int_equal(errno, EINTR);
+    assert_int_equal(kvm_ioctl(vp->fd, KVM_SET_SIGNAL_MASK, NULL), 0);
+    pthread_sigmask(SIG_UNBLOCK, &usr2, NULL);
+}
+
+static void what_is_under_way_goes_back(void **unused)
+{
+    (void)unused;
+    enum { INTERRUPT, NMI, EXCEPTION, N_KINDS };
+    g_autoptr(GError) error = NULL;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    void *ram =
+        g_aligned_alloc0(1, PTA_MIB, PTA_PAGE_SIZE); /* KVM has no page tables without any */
+    must(kvm->ops->map(kvm->be, 0, PTA_MIB, ram, PTA_MAP_READ | PTA_MAP_WRITE | PTA_MAP_EXEC,
+                       &error),
+         error);
+    for (unsigned kind = 0; kind < N_KINDS; kind++) {
+        PtaX86State s, a, b;
+        struct kvm_vcpu_events e;
+        halted(kvm, &s);
+        s.events.activity = PTA_X86_RUNNING;
+        s.regs.rflags = 0x202;
+        s.events.nmi_pending = kind == NMI;
+        s.events.exception_pending = kind == EXCEPTION;
+        s.events.vector = kind == EXCEPTION ? 6 : 0;
+        put_reg(&s, REG_IRR + (VECTOR >> 5), 1u << (VECTOR & 31));
+        put_reg(&s, REG_IRR - 0x10 + 1, kind == EXCEPTION ? 1 : 0); /* in service as well */
+        set(kvm, 0, &s);
+        get(kvm, 0, &a);
+        almost_run(kvm);
+        assert_int_equal(kvm_ioctl(kvm_vp_of(kvm->vps[0])->fd, KVM_GET_VCPU_EVENTS, &e), 0);
+        print_message("# in the kernel's hands: interrupt %u, NMI %u, exception %u %u\n",
+                      e.interrupt.injected, e.nmi.injected, e.exception.injected,
+                      e.exception.pending);
+        get(kvm, 0, &b);
+        if (kind == EXCEPTION) {
+            a.regs.rflags |= 0x10000; /* RF, which a fault pushes */
+        }
+        same("before and after", &a, &b);
+        set(kvm, 0, &b);
+        assert_int_equal(kvm_ioctl(kvm_vp_of(kvm->vps[0])->fd, KVM_GET_VCPU_EVENTS, &e), 0);
+        assert_int_equal(e.interrupt.injected, 0);
+        assert_int_equal(e.nmi.injected, 0);
+        get(kvm, 0, &b);
+        same("and set", &a, &b);
+    }
+    must(kvm->ops->unmap(kvm->be, 0, PTA_MIB, &error), error);
+    machine_free(kvm);
+    g_aligned_free(ram);
+}
+
+/* What a #PF or #DB that KVM queued says is where the handler looks for it. */
+static void payloads_are_delivered(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    KvmVp *vp = kvm_vp_of(kvm->vps[0]);
+    PtaX86State s, a;
+    pta_x86_state_reset(&s, 0, 1);
+    set(kvm, 0, &s);
+    struct kvm_vcpu_events e = { 0 };
+    assert_int_equal(kvm_ioctl(vp->fd, KVM_GET_VCPU_EVENTS, &e), 0);
+    if (e.flags & KVM_VCPUEVENT_VALID_PAYLOAD) {
+        e.exception.pending = 1;
+        e.exception.nr = 14;
+        e.exception.has_error_code = 1;
+        e.exception.error_code = 2;
+        e.exception_has_payload = 1;
+        e.exception_payload = 0x12345000;
+        assert_int_equal(kvm_ioctl(vp->fd, KVM_SET_VCPU_EVENTS, &e), 0);
+        get(kvm, 0, &a);
+        assert_int_equal(a.events.vector, 14);
+        assert_int_equal(a.events.error_code, 2);
+        assert_int_equal(a.regs.cr2, 0x12345000);
+        e.exception.nr = 1;
+        e.exception.has_error_code = 0;
+        e.exception_payload = 0x4002; /* BS, B1 */
+        assert_int_equal(kvm_ioctl(vp->fd, KVM_SET_VCPU_EVENTS, &e), 0);
+        get(kvm, 0, &a);
+        assert_int_equal(a.events.vector, 1);
+        assert_int_equal(a.events.error_code, 0);
+        assert_int_equal(a.debug.dr6, 0xffff4ff2);
+    }
+    machine_free(kvm);
+}
+
+static void a_step_keeps_what_arrives(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    KvmVp *vp = kvm_vp_of(kvm->vps[0]);
+    g_autoptr(GError) error = NULL;
+    PtaX86State s, before, after, end;
+    halted(kvm, &s);
+    s.events.activity = PTA_X86_RUNNING;
+    s.regs.xcr0 = 1;
+    put_reg(&s, REG_ICOUNT, 1000 * MS);
+    s.lapic.timer_expiry_ns = CLOCK_NS + 900 * MS;
+    set(kvm, 0, &s);
+    kvm_vp_get_step(vp, &before);
+    after = before;
+    kvm->ops->msi(kvm->be, 0xfee00000, 0x73);
+    kvm->ops->nmi(kvm->be, 0);
+    after.regs.gpr[PTA_X86_RAX] = 0x1122;
+    after.regs.rip += 3;
+    after.regs.cr2 = 0x5000;
+    after.debug.dr[1] = 0x7000;
+    after.msrs.kernel_gs_base = 0x9000;
+    after.xsave.area[160] = 0x77;
+    after.events.interrupt_shadow = 2;
+    after.events.exception_pending = 1;
+    after.events.vector = 6;
+    must(kvm_vp_set_step(vp, &before, &after, &error), error);
+    get(kvm, 0, &end);
+    assert_true(in_irr(&end, 0x73));
+    assert_int_equal(end.events.nmi_pending, 1);
+    put_reg(&end, REG_IRR + 3, 0);
+    end.events.nmi_pending = 0;
+    same("a step", &after, &end);
+    /* HLT, and the exception is gone. */
+    before = after;
+    after.events.exception_pending = after.events.vector = after.events.interrupt_shadow = 0;
+    after.events.activity = PTA_X86_HALTED;
+    must(kvm_vp_set_step(vp, &before, &after, &error), error);
+    get(kvm, 0, &end);
+    assert_int_equal(end.events.activity, PTA_X86_HALTED);
+    assert_int_equal(end.events.exception_pending, 0);
+    assert_true(in_irr(&end, 0x73));
+    /* What cannot be is refused here too. */
+    after.regs.cr4 = UINT64_MAX;
+    assert_false(kvm_vp_set_step(vp, &before, &after, &error));
+    assert_true(g_error_matches(error, PTA_ERROR, PTA_ERROR_BAD_SNAPSHOT));
+    machine_free(kvm);
+}
+
+/* ---- a host that fails ---- */
+
+static PtaKvmIoctlFn *host_ioctl;
+static unsigned fail_at, n_ioctls; /* the fail_at'th ioctl fails; none if 0 */
+static unsigned long failed_request;
+static unsigned n_warnings;
+
+static int failing_ioctl(int fd, unsigned long request, void *arg)
+{
+    if (++n_ioctls == fail_at) {
+        failed_request = request;
+        errno = EIO;
+        return -1;
+    }
+    return host_ioctl(fd, request, arg);
+}
+
+static void count_warning(const gchar *domain, GLogLevelFlags level, const gchar *text,
+                          gpointer data)
+{
+    (void)domain, (void)level, (void)data;
+    assert_non_null(strstr(text, "KVM_"));
+    n_warnings++;
+}
+
+static void failing_ioctls_are_told(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    PtaX86State s, a;
+    pta_x86_state_reset(&s, 0, 1);
+    s.msrs.apic_base |= 0x400; /* x2APIC: more to ask */
+    put_reg(&s, 0x02, 0);
+    host_ioctl = pta_kvm_ioctl_hook;
+    pta_kvm_ioctl_hook = failing_ioctl;
+    for (fail_at = 1;; fail_at++) {
+        g_autoptr(GError) error = NULL;
+        n_ioctls = 0;
+        bool ok = kvm->ops->vp_set_state(kvm->vps[0], &s, &error);
+        if (n_ioctls < fail_at) {
+            must(ok, error);
+            break;
+        }
+        if (failed_request != KVM_CHECK_EXTENSION) {
+            assert_false(ok);
+            assert_non_null(strstr(error->message, "KVM_"));
+        }
+    }
+    assert_true(fail_at > 10);
+    GLogLevelFlags fatal = g_log_set_always_fatal(G_LOG_FATAL_MASK);
+    guint handler = g_log_set_handler("kvm", G_LOG_LEVEL_WARNING, count_warning, NULL);
+    for (fail_at = 1;; fail_at++) {
+        n_ioctls = n_warnings = 0;
+        get(kvm, 0, &a);
+        if (n_ioctls < fail_at) {
+            break;
+        }
+        assert_int_equal(n_warnings, failed_request == KVM_CHECK_EXTENSION ? 0 : 1);
+    }
+    g_log_remove_handler("kvm", handler);
+    g_log_set_always_fatal(fatal);
+    pta_kvm_ioctl_hook = host_ioctl;
+    assert_true(fail_at > 8);
     machine_free(kvm);
 }
 
@@ -720,7 +991,10 @@ int main(void)
                               .apic_hz = 1000000000,
                               .supported = supported,
                               .identity = &identity };
-    if (!pta_cpuid_build(&cpuid, &params, &error)) {
+    PtaCpuidParams host = params;
+    host.model = "host";
+    host.supported = pta_kvm_backend.cpu_features();
+    if (!pta_cpuid_build(&cpuid, &params, &error) || !pta_cpuid_build(&host_cpuid, &host, &error)) {
         g_printerr("%s\n", error->message);
         return 1;
     }
@@ -728,6 +1002,7 @@ int main(void)
         cmocka_unit_test(model_says_what_it_is),
         cmocka_unit_test(reset_state_comes_back),
         cmocka_unit_test(random_states_come_back),
+        cmocka_unit_test(states_of_the_host_come_back),
         cmocka_unit_test(hostile_states_are_refused),
         cmocka_unit_test(deadlines_are_converted),
         cmocka_unit_test(one_shot_timers_stand_still),
@@ -736,6 +1011,10 @@ int main(void)
         cmocka_unit_test(deadlines_stand_still),
         cmocka_unit_test(tsc_is_what_was_set),
         cmocka_unit_test(what_waits_is_saved),
+        cmocka_unit_test(what_is_under_way_goes_back),
+        cmocka_unit_test(payloads_are_delivered),
+        cmocka_unit_test(a_step_keeps_what_arrives),
+        cmocka_unit_test(failing_ioctls_are_told),
         cmocka_unit_test(init_and_sipi_belong_to_their_state),
         cmocka_unit_test(a_shut_down_vp_stays_so),
     };
