@@ -57,24 +57,38 @@ static unsigned piece(uint64_t gpa, unsigned len)
     return size;
 }
 
-static bool on_mmio(KvmVp *vp)
+void kvm_mmio_write(const KvmPartition *m, uint64_t gpa, const uint8_t *data, unsigned len)
 {
-    const PtaPlatform *p = vp->m->platform;
-    struct kvm_run *run = vp->run;
-    uint64_t gpa = run->mmio.phys_addr;
-    unsigned len = MIN(run->mmio.len, (unsigned)sizeof(run->mmio.data));
-    vp->stats[KVM_STAT_MMIO]++;
+    const PtaPlatform *p = m->platform;
     for (unsigned done = 0; done < len;) {
         unsigned size = piece(gpa + done, len - done);
         uint64_t value = 0;
-        if (run->mmio.is_write) {
-            memcpy(&value, run->mmio.data + done, size);
-            p->mmio_write(p->opaque, gpa + done, size, value);
-        } else {
-            value = p->mmio_read(p->opaque, gpa + done, size);
-            memcpy(run->mmio.data + done, &value, size);
-        }
+        memcpy(&value, data + done, size);
+        p->mmio_write(p->opaque, gpa + done, size, value);
         done += size;
+    }
+}
+
+static void mmio_read(const KvmPartition *m, uint64_t gpa, uint8_t *data, unsigned len)
+{
+    const PtaPlatform *p = m->platform;
+    for (unsigned done = 0; done < len;) {
+        unsigned size = piece(gpa + done, len - done);
+        uint64_t value = p->mmio_read(p->opaque, gpa + done, size);
+        memcpy(data + done, &value, size);
+        done += size;
+    }
+}
+
+static bool on_mmio(KvmVp *vp)
+{
+    struct kvm_run *run = vp->run;
+    unsigned len = MIN(run->mmio.len, (unsigned)sizeof(run->mmio.data));
+    vp->stats[KVM_STAT_MMIO]++;
+    if (run->mmio.is_write) {
+        kvm_mmio_write(vp->m, run->mmio.phys_addr, run->mmio.data, len);
+    } else {
+        mmio_read(vp->m, run->mmio.phys_addr, run->mmio.data, len);
     }
     return true;
 }

@@ -1,7 +1,8 @@
 /*
  * Interrupts and the short cuts of devices. Messages go to the kernel's APICs by KVM_SIGNAL_MSI.
- * The routes say what the IOAPIC's inputs send: KVM sends it for an irqfd, and takes from them
- * which vectors' EOIs are to be told (KVM_EXIT_IOAPIC_EOI). Any thread.
+ * The routes say what the IOAPIC's inputs send: KVM sends it for an irqfd, and takes from the
+ * level-triggered among the first N_PINS which vectors' EOIs are to be told (KVM_EXIT_IOAPIC_EOI).
+ * Any thread.
  */
 #include "config.h"
 
@@ -10,20 +11,51 @@
 #include "src/kvm/kvm.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* As many as an IOAPIC can have. */
-#define N_PINS 120
+#define N_PINS         120
+
+#define MSI_DATA_LEVEL (1u << 15)
+
+/* KVM_COALESCED_MMIO_MAX, which wants a PAGE_SIZE. */
+#define RING_SIZE                                                          \
+    ((uint32_t)((PTA_PAGE_SIZE - sizeof(struct kvm_coalesced_mmio_ring)) / \
+                sizeof(struct kvm_coalesced_mmio)))
+
+struct KvmRoutes {
+    GMutex lock;
+    struct {
+        uint64_t address; /* 0: the pin sends nothing */
+        uint32_t data;
+    } pins[N_PINS];                  /* LOCKED(lock) */
+    struct kvm_irq_routing *scratch; /* LOCKED(lock): room for all pins */
+};
 
 bool kvm_irq_init(KvmPartition *m, GError **error)
 {
     struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args[0] = N_PINS };
-    return kvm_try(m->vm_fd, KVM_ENABLE_CAP, &split, error);
+    if (!kvm_try(m->vm_fd, KVM_ENABLE_CAP, &split, error)) {
+        g_prefix_error(error, "KVM_CAP_SPLIT_IRQCHIP: ");
+        return false;
+    }
+    m->routes = g_new0(KvmRoutes, 1);
+    g_mutex_init(&m->routes->lock);
+    m->routes->scratch =
+        g_malloc0(sizeof(struct kvm_irq_routing) + N_PINS * sizeof(struct kvm_irq_routing_entry));
+    return true;
 }
 
 void kvm_irq_fini(KvmPartition *m)
 {
-    (void)m;
+    if (m->routes) {
+        g_mutex_clear(&m->routes->lock);
+        g_free(m->routes->scratch);
+        g_clear_pointer(&m->routes, g_free);
+    }
 }
+
+/* ---- messages ---- */
 
 void kvm_msi(PtaBackend *be, uint64_t address, uint32_t data)
 {
@@ -48,6 +80,62 @@ void kvm_nmi(PtaBackend *be, unsigned vp)
     }
 }
 
+/* ---- routes ---- */
+
+/* KVM takes the whole table, or nothing. */
+static void set_routing_locked(KvmPartition *m)
+{
+    KvmRoutes *r = m->routes;
+    r->scratch->nr = 0;
+    for (unsigned pin = 0; pin < N_PINS; pin++) {
+        if (r->pins[pin].address != 0) {
+            r->scratch->entries[r->scratch->nr++] = (struct kvm_irq_routing_entry){
+                .gsi = pin,
+                .type = KVM_IRQ_ROUTING_MSI,
+                .u.msi.address_lo = (uint32_t)r->pins[pin].address,
+                .u.msi.address_hi = (uint32_t)(r->pins[pin].address >> 32),
+                .u.msi.data = r->pins[pin].data,
+            };
+        }
+    }
+    if (kvm_ioctl(m->vm_fd, KVM_SET_GSI_ROUTING, r->scratch) < 0) {
+        PTA_GUEST_ERROR("the IOAPIC's routes are not set: KVM_SET_GSI_ROUTING: %s",
+                        g_strerror(errno));
+    }
+}
+
+/*
+ * A level-triggered route outlives its mask: an interrupt may be under way whose EOI the IOAPIC has
+ * to hear of. Nothing else is ever sent by it, for irqfds are for edges.
+ */
+void kvm_route(PtaBackend *be, unsigned pin, uint64_t address, uint32_t data)
+{
+    KvmPartition *m = kvm_of(be);
+    KvmRoutes *r = m->routes;
+    g_assert(pin < N_PINS);
+    g_mutex_lock(&r->lock);
+    bool stays = address == 0 && r->pins[pin].data & MSI_DATA_LEVEL;
+    if (!stays && (r->pins[pin].address != address || r->pins[pin].data != data)) {
+        r->pins[pin].address = address;
+        r->pins[pin].data = data;
+        set_routing_locked(m);
+    }
+    g_mutex_unlock(&r->lock);
+}
+
+bool kvm_irqfd(PtaBackend *be, unsigned pin, int fd, bool assign, GError **error)
+{
+    struct kvm_irqfd arg = {
+        .fd = (uint32_t)fd,
+        .gsi = pin,
+        .flags = assign ? 0 : KVM_IRQFD_FLAG_DEASSIGN,
+    };
+    g_assert(pin < N_PINS);
+    return kvm_try(kvm_of(be)->vm_fd, KVM_IRQFD, &arg, error);
+}
+
+/* ---- writes that need no VP's exit ---- */
+
 bool kvm_ioeventfd(PtaBackend *be, const PtaIoeventfd *io, bool assign, GError **error)
 {
     struct kvm_ioeventfd arg = {
@@ -62,24 +150,54 @@ bool kvm_ioeventfd(PtaBackend *be, const PtaIoeventfd *io, bool assign, GError *
     return kvm_try(kvm_of(be)->vm_fd, KVM_IOEVENTFD, &arg, error);
 }
 
-void kvm_route(PtaBackend *be, unsigned pin, uint64_t address, uint32_t data)
-{
-    (void)be, (void)pin, (void)address, (void)data;
-}
-
-bool kvm_irqfd(PtaBackend *be, unsigned pin, int fd, bool assign, GError **error)
-{
-    (void)be, (void)pin, (void)fd, (void)assign;
-    return pta_throw(error, PTA_ERROR_UNSUPPORTED, "irqfd");
-}
-
 bool kvm_coalesce(PtaBackend *be, bool pio, uint64_t addr, uint64_t size, bool on, GError **error)
 {
-    (void)be, (void)pio, (void)addr, (void)size, (void)on;
-    return pta_throw(error, PTA_ERROR_UNSUPPORTED, "coalesce");
+    KvmPartition *m = kvm_of(be);
+    struct kvm_coalesced_mmio_zone zone = { .addr = addr, .size = (uint32_t)size, .pio = pio };
+    if (!m->coalesced || (pio && !m->caps.coalesced_pio)) {
+        return true; /* then each write is an exit, as any other is */
+    }
+    if (on) {
+        return kvm_try(m->vm_fd, KVM_REGISTER_COALESCED_MMIO, &zone, error);
+    }
+    kvm_coalesced_drain(m, NULL); /* whom it was for may be about to go */
+    return kvm_try(m->vm_fd, KVM_UNREGISTER_COALESCED_MMIO, &zone, error);
 }
 
+static void deliver(const KvmPartition *m, const struct kvm_coalesced_mmio *w)
+{
+    const PtaPlatform *p = m->platform;
+    unsigned len = MIN(w->len, (unsigned)sizeof(w->data));
+    if (w->pio) {
+        uint32_t value = 0;
+        len = MIN(len, (unsigned)sizeof(value));
+        memcpy(&value, w->data, len);
+        p->pio_write(p->opaque, (uint16_t)w->phys_addr, len, value);
+    } else {
+        kvm_mmio_write(m, w->phys_addr, w->data, len);
+    }
+}
+
+/*
+ * An entry counts as taken when it was delivered, not before: so a VP that finds the ring empty
+ * without the lock knows that its own writes have arrived.
+ */
 void kvm_coalesced_drain(KvmPartition *m, KvmVp *vp)
 {
-    (void)m, (void)vp;
+    struct kvm_coalesced_mmio_ring *ring = m->coalesced;
+    if (!ring || __atomic_load_n(&ring->first, __ATOMIC_ACQUIRE) ==
+                     __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE)) {
+        return;
+    }
+    g_mutex_lock(&m->coalesced_lock);
+    uint32_t first = ring->first % RING_SIZE;
+    while (first != __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE)) {
+        deliver(m, &ring->coalesced_mmio[first]);
+        first = (first + 1) % RING_SIZE;
+        __atomic_store_n(&ring->first, first, __ATOMIC_RELEASE);
+        if (vp) {
+            vp->stats[KVM_STAT_COALESCED]++;
+        }
+    }
+    g_mutex_unlock(&m->coalesced_lock);
 }

@@ -182,6 +182,8 @@ void kvm_vp_kick(PtaBackendVp *vp);
 void kvm_install_kick_signal(void);
 /* One exit, done; false: *exit says why the VP leaves guest code. */
 bool kvm_vp_exit(KvmVp *vp, PtaExit *exit);
+/* A write as KVM has it, of 1 to 8 bytes, goes to platform. */
+void kvm_mmio_write(const KvmPartition *m, uint64_t gpa, const uint8_t *data, unsigned len);
 bool kvm_internal_error(PtaExit *exit, const char *format, ...) G_GNUC_PRINTF(2, 3); /* false */
 
 /* ---- state; kvm-state.c, kvm-lapic.c, kvm-msrs.c ---- */
