@@ -16,6 +16,9 @@ typedef struct PtaBusOps {
     /* offset within the range; size 1, 2, 4, 8. An access never passes the end of the range. */
     uint64_t (*read)(void *opaque, uint64_t offset, unsigned size);
     void (*write)(void *opaque, uint64_t offset, unsigned size, uint64_t value);
+    /* An index register: a write within these bytes does nothing but say what the others mean. It may
+     * come late, in order, before any other access of a VP and before the device is stopped. */
+    uint16_t index_offset, index_size; /* 0: there is none */
 } PtaBusOps;
 
 PtaBus *pta_bus_new(const char *name);

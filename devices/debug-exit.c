@@ -27,7 +27,7 @@ static void debug_exit_write(void *opaque, uint64_t offset, unsigned size, uint6
     dev->host->power(dev->host, PTA_POWER_DEBUG_EXIT, (uint32_t)value << 1 | 1);
 }
 
-static const PtaBusOps debug_exit_ops = { debug_exit_read, debug_exit_write };
+static const PtaBusOps debug_exit_ops = { .read = debug_exit_read, .write = debug_exit_write };
 
 static bool debug_exit_realize(PtaDevice *dev, const void *config, GError **error)
 {

@@ -48,6 +48,14 @@ typedef struct PtaPlacedDevice {
     unsigned ordinal; /* the how manyth of its kind, from 0: COM1, COM2; V000, V001 */
 } PtaPlacedDevice;
 
+/* A write of a guest that only says "look": `value`, `size` bytes wide, to addr. */
+typedef struct PtaDoorbell {
+    int fd;        /* an eventfd; lent while it is on */
+    uint64_t addr; /* guest-physical */
+    unsigned size;
+    uint64_t value;
+} PtaDoorbell;
+
 /* What a device may ask of its machine. Lent by the machine for the device's life. */
 struct PtaDeviceHost {
     PtaMemory *memory;
@@ -64,6 +72,13 @@ struct PtaDeviceHost {
                   PtaPlacedDevice *placed, PtaIrqLine *line, GError **error);
     /* Gives back all places of the device; device.c alone calls it. */
     void (*unplace)(PtaDeviceHost *host, PtaDevice *dev);
+    /* Short cuts of a back end; each may be NULL, then writes come by the bus as all others do.
+     * doorbell: while it is on, such a write signals the fd, and does not come by the bus. Whoever
+     * switches one on switches it off. Any thread; off takes milliseconds. Errors: HOST.
+     * coalesce: the manager's (PtaBusOps.index_offset). MAIN, no VP runs. */
+    bool (*doorbell)(PtaDeviceHost *host, const PtaDoorbell *bell, bool on, GError **error);
+    bool (*coalesce)(PtaDeviceHost *host, bool pio, uint64_t addr, uint64_t size, bool on,
+                     GError **error);
     /* The guest asked for a power transition or failed; any thread, returns at once. */
     void (*power)(PtaDeviceHost *host, int what /* PtaPowerRequest */, uint32_t code);
     /* The partition's time in nanoseconds; it stands still while VPs are stopped, and a reset sets it

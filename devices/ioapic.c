@@ -60,17 +60,8 @@ static const PtaStateField ioapic_fields[] = {
     {},
 };
 
-typedef struct Ioapic {
-    PtaDevice parent;
-    PtaIoapicConfig config; /* CONST */
-    PtaPlacedDevice placed; /* CONST */
-    GMutex lock;
-    IoapicState state;                         /* LOCKED(lock) */
-    uint64_t n_delivered[PTA_IOAPIC_MAX_PINS]; /* LOCKED(lock) */
-} Ioapic;
-
 typedef struct Message {
-    uint64_t address;
+    uint64_t address; /* 0: none */
     uint32_t data;
 } Message;
 
@@ -78,6 +69,18 @@ typedef struct Messages {
     unsigned n;
     Message list[PTA_IOAPIC_MAX_PINS];
 } Messages;
+
+typedef struct Ioapic {
+    PtaDevice parent;
+    PtaIoapicConfig config;            /* CONST */
+    PtaPlacedDevice placed;            /* CONST */
+    GMutex route_lock;                 /* before lock: who changes redirections and tells routes */
+    Message told[PTA_IOAPIC_MAX_PINS]; /* LOCKED(route_lock): routes */
+    GMutex lock;
+    IoapicState state;                         /* LOCKED(lock) */
+    int telling;                               /* LOCKED(lock): the pin whose route is told; -1 */
+    uint64_t n_delivered[PTA_IOAPIC_MAX_PINS]; /* LOCKED(lock) */
+} Ioapic;
 
 static Ioapic *ioapic_of(PtaDevice *dev)
 {
@@ -94,18 +97,33 @@ static void messages_send(const Ioapic *io, const Messages *out)
     }
 }
 
+/* Only fixed and lowest-priority interrupts are ever acknowledged by an EOI. */
+static bool is_level(uint64_t entry)
+{
+    unsigned mode = REDIR_DELMODE(entry);
+    return entry & REDIR_LEVEL && (mode == DELMODE_FIXED || mode == DELMODE_LOWEST);
+}
+
+static Message message_of(uint64_t entry)
+{
+    unsigned mode = REDIR_DELMODE(entry);
+    return (Message){
+        .address = MSI_BASE | REDIR_DEST(entry) << 12 | (entry & REDIR_LOGICAL ? MSI_LOGICAL : 0) |
+                   (mode == DELMODE_LOWEST ? MSI_REDIRECTION : 0),
+        .data = (uint32_t)(entry & REDIR_VECTOR) | mode << 8 | MSI_DATA_ASSERT |
+                (is_level(entry) ? MSI_DATA_LEVEL : 0),
+    };
+}
+
 /* Delivers the pin if it is due. */
 static void pin_service_locked(Ioapic *io, unsigned pin, Messages *out)
 {
     IoapicState *s = &io->state;
     uint64_t entry = s->redirection[pin];
-    unsigned mode = REDIR_DELMODE(entry);
-    /* Only fixed and lowest-priority interrupts are ever acknowledged by an EOI. */
-    bool level = entry & REDIR_LEVEL && (mode == DELMODE_FIXED || mode == DELMODE_LOWEST);
-    if (entry & REDIR_MASKED) {
+    if (entry & REDIR_MASKED || io->telling == (int)pin) {
         return;
     }
-    if (level) {
+    if (is_level(entry)) {
         if (!s->input[pin] || entry & REDIR_REMOTE_IRR) {
             return;
         }
@@ -115,11 +133,41 @@ static void pin_service_locked(Ioapic *io, unsigned pin, Messages *out)
     }
     s->edge[pin] = 0;
     io->n_delivered[pin]++;
-    Message *msg = &out->list[out->n++];
-    msg->address = MSI_BASE | REDIR_DEST(entry) << 12 | (entry & REDIR_LOGICAL ? MSI_LOGICAL : 0) |
-                   (mode == DELMODE_LOWEST ? MSI_REDIRECTION : 0);
-    msg->data = (uint32_t)(entry & REDIR_VECTOR) | mode << 8 | MSI_DATA_ASSERT |
-                (level ? MSI_DATA_LEVEL : 0);
+    out->list[out->n++] = message_of(entry);
+}
+
+/*
+ * Both locks held; lock is given up while the route is told. Until then the pin sends nothing: the
+ * back end would not know that it has to tell of the EOI.
+ */
+static void pin_tell_locked(Ioapic *io, unsigned pin)
+{
+    uint64_t entry = io->state.redirection[pin];
+    Message now = { 0 };
+    if (!(entry & REDIR_MASKED)) {
+        now = message_of(entry);
+    }
+    Message *told = &io->told[pin];
+    if (!io->config.route || (told->address == now.address && told->data == now.data)) {
+        return;
+    }
+    *told = now;
+    io->telling = (int)pin;
+    g_mutex_unlock(&io->lock);
+    io->config.route(io->config.opaque, pin, now.address, now.data);
+    g_mutex_lock(&io->lock);
+    io->telling = -1;
+}
+
+static void tell_all(Ioapic *io)
+{
+    g_mutex_lock(&io->route_lock);
+    g_mutex_lock(&io->lock);
+    for (unsigned pin = 0; pin < io->config.n_pins; pin++) {
+        pin_tell_locked(io, pin);
+    }
+    g_mutex_unlock(&io->lock);
+    g_mutex_unlock(&io->route_lock);
 }
 
 void pta_ioapic_set(void *ioapic, unsigned pin, bool level)
@@ -197,6 +245,7 @@ static uint32_t reg_read_locked(const Ioapic *io, unsigned reg)
     }
 }
 
+/* Both locks held. */
 static void redir_write_locked(Ioapic *io, unsigned reg, uint32_t value, Messages *out)
 {
     unsigned pin = (reg - REG_REDIR) / 2;
@@ -214,6 +263,7 @@ static void redir_write_locked(Ioapic *io, unsigned reg, uint32_t value, Message
     } else if (!io->state.input[pin]) {
         io->state.edge[pin] = 0;
     }
+    pin_tell_locked(io, pin);
     pin_service_locked(io, pin, out);
 }
 
@@ -236,6 +286,9 @@ static void ioapic_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
     Ioapic *io = ioapic_of(opaque);
     Messages out;
     out.n = 0;
+    if (offset == IOWIN) {
+        g_mutex_lock(&io->route_lock);
+    }
     g_mutex_lock(&io->lock);
     unsigned reg = io->state.select;
     if (offset == IOREGSEL) {
@@ -250,10 +303,18 @@ static void ioapic_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
         }
     }
     g_mutex_unlock(&io->lock);
+    if (offset == IOWIN) {
+        g_mutex_unlock(&io->route_lock);
+    }
     messages_send(io, &out);
 }
 
-static const PtaBusOps ioapic_bus_ops = { ioapic_read, ioapic_write };
+static const PtaBusOps ioapic_bus_ops = {
+    .read = ioapic_read,
+    .write = ioapic_write,
+    .index_offset = IOREGSEL,
+    .index_size = 4,
+};
 
 /* ---- life ---- */
 
@@ -268,12 +329,16 @@ static bool ioapic_realize(PtaDevice *dev, const void *config, GError **error)
         return false;
     }
     g_mutex_init(&io->lock);
+    g_mutex_init(&io->route_lock);
+    io->telling = -1;
     return true;
 }
 
 static void ioapic_unrealize(PtaDevice *dev)
 {
-    g_mutex_clear(&ioapic_of(dev)->lock);
+    Ioapic *io = ioapic_of(dev);
+    g_mutex_clear(&io->lock);
+    g_mutex_clear(&io->route_lock);
 }
 
 static void ioapic_reset(PtaDevice *dev)
@@ -285,6 +350,12 @@ static void ioapic_reset(PtaDevice *dev)
         io->state.redirection[pin] = REDIR_MASKED;
     }
     g_mutex_unlock(&io->lock);
+    tell_all(io);
+}
+
+static void ioapic_restored(PtaDevice *dev)
+{
+    tell_all(ioapic_of(dev));
 }
 
 static bool ioapic_validate(const void *state, GError **error)
@@ -318,6 +389,11 @@ static char *route_text(uint64_t entry)
                            entry & REDIR_REMOTE_IRR ? ", not acknowledged" : "");
 }
 
+static uint64_t n_direct(const Ioapic *io, unsigned pin)
+{
+    return io->config.n_direct ? io->config.n_direct(io->config.opaque, pin) : 0;
+}
+
 typedef struct PinRef {
     const Ioapic *io;
     unsigned pin;
@@ -332,6 +408,7 @@ static void inspect_pin(void *obj, PtaInspect *req)
     pta_inspect_u64(req, "redirection", PTA_INSPECT_HEX, entry);
     pta_inspect_bool(req, "input", PTA_INSPECT_PLAIN, ref->io->state.input[ref->pin]);
     pta_inspect_u64(req, "delivered", PTA_INSPECT_COUNTER, ref->io->n_delivered[ref->pin]);
+    pta_inspect_u64(req, "delivered-directly", PTA_INSPECT_COUNTER, n_direct(ref->io, ref->pin));
 }
 
 /* Those that somebody uses: most of them nobody does. */
@@ -340,7 +417,7 @@ static void inspect_pins(void *obj, PtaInspect *req)
     const Ioapic *io = obj;
     for (unsigned pin = 0; pin < io->config.n_pins; pin++) {
         if (io->state.redirection[pin] & REDIR_MASKED && io->n_delivered[pin] == 0 &&
-            !io->state.input[pin]) {
+            n_direct(io, pin) == 0 && !io->state.input[pin]) {
             continue;
         }
         char name[8];
@@ -367,6 +444,7 @@ const PtaDeviceClass pta_ioapic_class = {
     .state_offset = offsetof(Ioapic, state),
     .realize = ioapic_realize,
     .reset = ioapic_reset,
+    .restored = ioapic_restored,
     .unrealize = ioapic_unrealize,
     .inspect = ioapic_inspect,
 };

@@ -4,7 +4,7 @@
  * What it has to deliver goes out as an MSI: address and data in the form of SDM vol. 3, 10.11.
  *
  * Threads: inputs, registers and EOI from any thread; LOCKED by its own lock, which is never held
- * while the message is delivered.
+ * while a message is delivered or a route is told.
  */
 #ifndef PTA_IOAPIC_H
 #define PTA_IOAPIC_H
@@ -18,6 +18,12 @@ typedef struct PtaIoapicConfig {
     unsigned n_pins; /* 24 to PTA_IOAPIC_MAX_PINS */
     uint64_t base;   /* PTA_IOAPIC_BASE */
     void (*msi)(void *opaque, uint64_t address, uint32_t data);
+    /* What the pin sends from now on, in the form of msi(); address 0: nothing, it is masked. Told at
+     * each change, also by reset and restore, one call at a time; nothing is sent on behalf of the pin
+     * before this has returned. At first all are masked. May be NULL. */
+    void (*route)(void *opaque, unsigned pin, uint64_t address, uint32_t data);
+    /* How many interrupts went by a pin's route and not through here; for inspect. May be NULL. */
+    uint64_t (*n_direct)(void *opaque, unsigned pin);
     void *opaque;
 } PtaIoapicConfig;
 

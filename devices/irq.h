@@ -7,10 +7,13 @@
 
 #include "src/util/util.h"
 
+typedef struct PtaIrqFds PtaIrqFds; /* irq-fd.h */
+
 typedef struct PtaIrqLine {
     void (*set)(void *opaque, unsigned pin, bool level);
     void *opaque;
     unsigned pin;
+    PtaIrqFds *fds; /* for eventfds that raise it; NULL: this machine has none */
 } PtaIrqLine;
 
 static inline void pta_irq_set(const PtaIrqLine *line, bool level)

@@ -9,6 +9,8 @@ libpartita_a_SOURCES += \
 	devices/devices.h \
 	devices/ioapic.c \
 	devices/ioapic.h \
+	devices/irq-fd.c \
+	devices/irq-fd.h \
 	devices/irq.h \
 	devices/mmio-manager.c \
 	devices/mmio-manager.h \
@@ -94,6 +96,12 @@ tests_device_test_platform_SOURCES = tests/device/test-platform.c $(device_fixtu
 tests_device_test_platform_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_device_test_platform_LDADD = $(unit_libs)
 TESTS += tests/device/test-platform
+
+check_PROGRAMS += tests/device/test-irq-fd
+tests_device_test_irq_fd_SOURCES = tests/device/test-irq-fd.c $(device_fixture)
+tests_device_test_irq_fd_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_irq_fd_LDADD = $(unit_libs)
+TESTS += tests/device/test-irq-fd
 
 check_PROGRAMS += tests/device/test-watchdog
 tests_device_test_watchdog_SOURCES = tests/device/test-watchdog.c $(device_fixture)

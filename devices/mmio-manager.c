@@ -4,6 +4,8 @@
  */
 #include "config.h"
 
+#define G_LOG_DOMAIN "devices"
+
 #include "devices/mmio-manager.h"
 
 #include <string.h>
@@ -11,12 +13,14 @@
 typedef struct Place {
     PtaPlacedDevice placed;
     PtaDevice *dev;
+    const PtaBusOps *ops;
 } Place;
 
 struct PtaMmioManager {
     PtaMmioManagerParams params;                             /* CONST */
     void (*set_irq)(void *opaque, unsigned pin, bool level); /* CONST from the first placement on */
     void *set_irq_opaque;
+    PtaIrqFds *irq_fds;
     GArray *places; /* of Place; MAIN */
 };
 
@@ -63,10 +67,12 @@ void pta_mmio_manager_free(PtaMmioManager *m)
 }
 
 void pta_mmio_manager_connect(PtaMmioManager *m,
-                              void (*set)(void *opaque, unsigned pin, bool level), void *opaque)
+                              void (*set)(void *opaque, unsigned pin, bool level), void *opaque,
+                              PtaIrqFds *fds)
 {
     m->set_irq = set;
     m->set_irq_opaque = opaque;
+    m->irq_fds = fds;
 }
 
 void pta_mmio_manager_attach(PtaMmioManager *m, PtaDeviceHost *host)
@@ -158,6 +164,16 @@ static bool choose_irq(const PtaMmioManager *m, PtaPlacedDevice *placed, GError 
     return true;
 }
 
+/* ---- index registers: their writes may come late, where the back end can do that ---- */
+
+static bool coalesce(PtaDeviceHost *host, const PtaPlacedDevice *placed, const PtaBusOps *ops,
+                     bool on, GError **error)
+{
+    return !host->coalesce || ops->index_size == 0 ||
+           host->coalesce(host, placed->pio, placed->base + ops->index_offset, ops->index_size, on,
+                          error);
+}
+
 static unsigned choose_ordinal(const PtaMmioManager *m, const PtaPlacedDevice *placed)
 {
     if (placed->kind == PTA_PLACED_UART16550) {
@@ -218,12 +234,21 @@ bool pta_mmio_manager_place(PtaDeviceHost *host, PtaDevice *dev, PtaPlacedKind k
     if (!pta_bus_add(bus, want.base, size, dev->id, ops, dev, error)) {
         return false;
     }
-    Place place = { want, dev };
+    if (!coalesce(host, &want, ops, true, error)) {
+        pta_bus_remove(bus, want.base);
+        return false;
+    }
+    Place place = { want, dev, ops };
     g_array_append_val(m->places, place);
     *placed = want;
     if (with_irq) {
         g_assert(m->set_irq != NULL);
-        *line = (PtaIrqLine){ m->set_irq, m->set_irq_opaque, (unsigned)want.irq };
+        *line = (PtaIrqLine){
+            .set = m->set_irq,
+            .opaque = m->set_irq_opaque,
+            .pin = (unsigned)want.irq,
+            .fds = m->irq_fds,
+        };
     }
     return true;
 }
@@ -235,6 +260,10 @@ void pta_mmio_manager_unplace(PtaDeviceHost *host, PtaDevice *dev)
         const Place *p = place_at(m, i);
         if (p->dev != dev) {
             continue;
+        }
+        g_autoptr(GError) error = NULL;
+        if (!coalesce(host, &p->placed, p->ops, false, &error)) {
+            g_warning("%s: %s", p->placed.id, error->message);
         }
         if (!pta_bus_remove(p->placed.pio ? m->params.pio : m->params.mmio, p->placed.base)) {
             g_assert_not_reached();

@@ -28,10 +28,11 @@ PtaMmioManager *pta_mmio_manager_new(const PtaMmioManagerParams *params);
 void pta_mmio_manager_free(PtaMmioManager *m); /* all devices were freed */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaMmioManager, pta_mmio_manager_free)
 
-/* Where the interrupt lines lead to (pta_ioapic_set and the IOAPIC): before the first device that
- * has one is placed. */
+/* Where the interrupt lines lead to (pta_ioapic_set and the IOAPIC), and what makes eventfds of them
+ * (NULL: nothing; lent): before the first device that has one is placed. */
 void pta_mmio_manager_connect(PtaMmioManager *m,
-                              void (*set)(void *opaque, unsigned pin, bool level), void *opaque);
+                              void (*set)(void *opaque, unsigned pin, bool level), void *opaque,
+                              PtaIrqFds *fds);
 
 /* Sets host->manager, place and unplace. */
 void pta_mmio_manager_attach(PtaMmioManager *m, PtaDeviceHost *host);

@@ -105,7 +105,7 @@ static void power_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
     }
 }
 
-static const PtaBusOps power_ops = { power_read, power_write };
+static const PtaBusOps power_ops = { .read = power_read, .write = power_write };
 
 /* ---- the PC's older ways to reset ---- */
 
@@ -157,7 +157,7 @@ static void cf9_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
     }
 }
 
-static const PtaBusOps kbd_ops = { kbd_read, kbd_write };
+static const PtaBusOps kbd_ops = { .read = kbd_read, .write = kbd_write };
 static const PtaBusOps cf9_ops = { cf9_read, cf9_write };
 
 /* ---- life ---- */

@@ -218,7 +218,7 @@ static void rtc_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
     g_mutex_unlock(&rtc->lock);
 }
 
-static const PtaBusOps rtc_ops = { rtc_read, rtc_write };
+static const PtaBusOps rtc_ops = { .read = rtc_read, .write = rtc_write, .index_size = 1 };
 
 static bool rtc_realize(PtaDevice *dev, const void *config, GError **error)
 {

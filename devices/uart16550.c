@@ -363,7 +363,7 @@ static void uart_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
     g_mutex_unlock(&u->lock);
 }
 
-static const PtaBusOps uart_bus_ops = { uart_read, uart_write };
+static const PtaBusOps uart_bus_ops = { .read = uart_read, .write = uart_write };
 
 /* ---- the chardev's calls; I/O thread ---- */
 

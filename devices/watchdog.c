@@ -208,7 +208,7 @@ static void watchdog_write(void *opaque, uint64_t offset, unsigned size, uint64_
     g_mutex_unlock(&w->lock);
 }
 
-static const PtaBusOps watchdog_ops = { watchdog_read, watchdog_write };
+static const PtaBusOps watchdog_ops = { .read = watchdog_read, .write = watchdog_write };
 
 /* ---- life ---- */
 

@@ -229,4 +229,4 @@ static void mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
     g_mutex_unlock(&vd->lock);
 }
 
-const PtaBusOps pta_virtio_mmio_ops = { mmio_read, mmio_write };
+const PtaBusOps pta_virtio_mmio_ops = { .read = mmio_read, .write = mmio_write };

@@ -5,7 +5,6 @@
 
 #include "src/machine/machine-private.h"
 
-#include "devices/ioapic.h"
 #include "devices/power.h"
 #include "src/boot/boot.h"
 
@@ -110,14 +109,15 @@ static bool add_devices(PtaVm *vm, GError **error)
     PtaIoapicConfig ioapic = {
         .n_pins = X86_IOAPIC_PINS,
         .base = PTA_IOAPIC_BASE,
-        .msi = pta_vm_ioapic_msi,
-        .opaque = vm,
     };
     bool has_rtc;
+    pta_vm_connect_devices(vm);
+    pta_vm_connect_ioapic(vm, &ioapic);
     if (!add_device(vm, &pta_ioapic_class, "ioapic", &ioapic, &vm->ioapic, error)) {
         return false;
     }
-    pta_mmio_manager_connect(vm->placement, pta_ioapic_set, vm->ioapic);
+    pta_vm_make_irq_fds(vm, X86_IOAPIC_PINS);
+    pta_mmio_manager_connect(vm->placement, pta_ioapic_set, vm->ioapic, vm->irq_fds);
     if (!add_described_devices(vm, &has_rtc, error) ||
         !add_device(vm, &pta_power_class, "power", NULL, &vm->power, error)) {
         return false;
@@ -274,11 +274,13 @@ void pta_vm_free(PtaVm *vm)
     pta_vm_end_dirty_rate(vm);
     pta_dirty_client_free(vm->dirty_watch);
     pta_units_free(vm->units);
+    vm->going = true;
     /* Devices hold interrupt lines into the IOAPIC, which was made first: the last goes first. */
     while (vm->devices->len > 0) {
         g_ptr_array_remove_index(vm->devices, vm->devices->len - 1);
     }
     g_ptr_array_free(vm->devices, TRUE);
+    pta_irq_fds_free(vm->irq_fds);
     pta_partition_free(vm->partition);
     pta_hyperv_free(vm->hyperv);
     pta_io_thread_free(vm->io);

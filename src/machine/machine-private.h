@@ -9,6 +9,9 @@
 #include "src/machine/units.h"
 #include "src/synic/hyperv.h"
 
+#include "devices/ioapic.h"
+#include "devices/irq-fd.h"
+
 #define PTA_X86_IOAPIC_ID 0
 
 typedef struct PtaVmObserverRef {
@@ -38,11 +41,13 @@ struct PtaVm {
     PtaMmioManager *placement;
     PtaIoThread *io;
     PtaDeviceHost host;
+    PtaIrqFds *irq_fds; /* NULL before there is an IOAPIC */
     PtaDevice *ioapic, *power;
     GPtrArray *devices; /* of PtaDevice: the described ones, then the machine's own */
     PtaHyperv *hyperv;  /* NULL without that interface */
     PtaPlatform platform;
     PtaPartition *partition;
+    bool going; /* the partition goes, and with it all that it was told of devices */
     PtaGdb *gdb;
     PtaUnits *units;
     GArray *observers;  /* of PtaVmObserverRef */
@@ -70,7 +75,12 @@ struct PtaVm {
 void pta_vm_init_platform(PtaVm *vm);
 void pta_vm_init_device_host(PtaVm *vm);
 void pta_vm_make_hyperv(PtaVm *vm);
-void pta_vm_ioapic_msi(void *opaque, uint64_t address, uint32_t data);
+/* What the back end can do for devices: once there is a partition, before the first device. */
+void pta_vm_connect_devices(PtaVm *vm);
+/* The IOAPIC's ends: opaque is the PtaVm, msi, and routes where the back end takes eventfds. */
+void pta_vm_connect_ioapic(PtaVm *vm, PtaIoapicConfig *config);
+/* Eventfds for the IOAPIC's inputs, which it must have by now. */
+void pta_vm_make_irq_fds(PtaVm *vm, unsigned n_pins);
 
 /* machine-units.c: a state unit for each part that is built. */
 bool pta_vm_add_units(PtaVm *vm, GError **error);

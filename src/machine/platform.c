@@ -6,8 +6,6 @@
 
 #include "src/machine/machine-private.h"
 
-#include "devices/ioapic.h"
-
 #include <inttypes.h>
 
 /* ---- what VPs ask for; VP threads ---- */
@@ -144,10 +142,103 @@ static uint64_t host_clock_ns(PtaDeviceHost *host)
     return be->ops->clock_ns(be);
 }
 
-void pta_vm_ioapic_msi(void *opaque, uint64_t address, uint32_t data)
+/* ---- short cuts of the back end, for devices ---- */
+
+static bool has_cap(PtaVm *vm, PtaBackendCap cap)
+{
+    PtaBackend *be = pta_partition_backend(vm->partition);
+    return be->ops->has_cap(be, cap);
+}
+
+static bool host_doorbell(PtaDeviceHost *host, const PtaDoorbell *bell, bool on, GError **error)
+{
+    PtaVm *vm = host->opaque;
+    PtaBackend *be = pta_partition_backend(vm->partition);
+    const PtaIoeventfd io = {
+        .fd = bell->fd,
+        .addr = bell->addr,
+        .size = bell->size,
+        .match = true,
+        .value = bell->value,
+    };
+    return (vm->going && !on) || be->ops->ioeventfd(be, &io, on, error);
+}
+
+static bool host_coalesce(PtaDeviceHost *host, bool pio, uint64_t addr, uint64_t size, bool on,
+                          GError **error)
+{
+    PtaVm *vm = host->opaque;
+    PtaBackend *be = pta_partition_backend(vm->partition);
+    return (vm->going && !on) || be->ops->coalesce(be, pio, addr, size, on, error);
+}
+
+void pta_vm_connect_devices(PtaVm *vm)
+{
+    if (has_cap(vm, PTA_CAP_IOEVENTFD)) {
+        vm->host.doorbell = host_doorbell;
+    }
+    if (has_cap(vm, PTA_CAP_COALESCE)) {
+        vm->host.coalesce = host_coalesce;
+    }
+}
+
+/* ---- the IOAPIC's ends; any thread ---- */
+
+#define MSI_DATA_LEVEL (1u << 15)
+
+static void ioapic_msi(void *opaque, uint64_t address, uint32_t data)
 {
     PtaVm *vm = opaque;
     pta_partition_msi(vm->partition, address, data);
+}
+
+/* An eventfd is the back end's only while the back end has an edge to send for it. */
+static void ioapic_route(void *opaque, unsigned pin, uint64_t address, uint32_t data)
+{
+    PtaVm *vm = opaque;
+    PtaBackend *be = pta_partition_backend(vm->partition);
+    bool direct = address != 0 && !(data & MSI_DATA_LEVEL);
+    if (!direct) {
+        pta_irq_fds_route(vm->irq_fds, pin, false);
+    }
+    be->ops->route(be, pin, address, data);
+    if (direct) {
+        pta_irq_fds_route(vm->irq_fds, pin, true);
+    }
+}
+
+static uint64_t ioapic_n_direct(void *opaque, unsigned pin)
+{
+    return pta_irq_fds_signalled(((PtaVm *)opaque)->irq_fds, pin);
+}
+
+static bool bind_irq_fd(void *opaque, unsigned pin, int fd, bool on, GError **error)
+{
+    PtaVm *vm = opaque;
+    PtaBackend *be = pta_partition_backend(vm->partition);
+    return (vm->going && !on) || be->ops->irqfd(be, pin, fd, on, error);
+}
+
+void pta_vm_connect_ioapic(PtaVm *vm, PtaIoapicConfig *config)
+{
+    config->msi = ioapic_msi;
+    config->opaque = vm;
+    if (has_cap(vm, PTA_CAP_IRQFD)) {
+        config->route = ioapic_route;
+        config->n_direct = ioapic_n_direct;
+    }
+}
+
+void pta_vm_make_irq_fds(PtaVm *vm, unsigned n_pins)
+{
+    vm->irq_fds = pta_irq_fds_new(&(PtaIrqFdsParams){
+        .n_pins = n_pins,
+        .context = vm->host.io_context,
+        .set = pta_ioapic_set,
+        .set_opaque = vm->ioapic,
+        .bind = has_cap(vm, PTA_CAP_IRQFD) ? bind_irq_fd : NULL,
+        .bind_opaque = vm,
+    });
 }
 
 void pta_vm_init_platform(PtaVm *vm)

@@ -1,6 +1,7 @@
 #include "fixture.h"
 
 #include <glib/gstdio.h>
+#include <unistd.h>
 
 static void fix_set_irq(void *opaque, unsigned pin, bool level)
 {
@@ -49,7 +50,7 @@ void fix_new(Fixture *f)
         .irq_last = 23,
         .n_irqs = FIX_N_IRQS,
     });
-    pta_mmio_manager_connect(f->manager, fix_set_irq, f);
+    pta_mmio_manager_connect(f->manager, fix_set_irq, f, NULL);
     f->memory = pta_memory_new(&ram, 1, NULL);
     assert_non_null(f->memory);
     pta_memory_set_write_observer(f->memory, fix_wrote, f);
@@ -66,9 +67,64 @@ void fix_new(Fixture *f)
     pta_mmio_manager_attach(f->manager, &f->host);
 }
 
+/* ---- doorbells ---- */
+
+static bool fix_doorbell(PtaDeviceHost *host, const PtaDoorbell *bell, bool on, GError **error)
+{
+    Fixture *f = host->opaque;
+    if (on && f->bell_fails > 0 && --f->bell_fails == 0) {
+        return pta_throw(error, PTA_ERROR_HOST, "KVM_IOEVENTFD: no");
+    }
+    if (on) {
+        g_array_append_val(f->bells, *bell);
+        return true;
+    }
+    for (guint i = 0; i < f->bells->len; i++) {
+        if (memcmp(&g_array_index(f->bells, PtaDoorbell, i), bell, sizeof(*bell)) == 0) {
+            g_array_remove_index(f->bells, i);
+            return true;
+        }
+    }
+    fail_msg("a doorbell that was not on");
+    return false;
+}
+
+void fix_with_bells(Fixture *f)
+{
+    f->bells = g_array_new(FALSE, TRUE, sizeof(PtaDoorbell));
+    f->host.doorbell = fix_doorbell;
+}
+
+void fix_guest_w32(Fixture *f, uint64_t addr, uint32_t value)
+{
+    static const uint64_t one = 1;
+    for (guint i = 0; f->bells && i < f->bells->len; i++) {
+        const PtaDoorbell *bell = &g_array_index(f->bells, PtaDoorbell, i);
+        if (bell->addr == addr && bell->size == 4 && bell->value == value) {
+            assert_int_equal(write(bell->fd, &one, sizeof(one)), sizeof(one));
+            return;
+        }
+    }
+    fix_w32(f, addr, value);
+}
+
+unsigned fix_n_fds(void)
+{
+    unsigned n = 0;
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
+    while (g_dir_read_name(dir)) {
+        n++;
+    }
+    return n;
+}
+
 void fix_free(Fixture *f)
 {
     fix_stop_thread(f);
+    if (f->bells) {
+        assert_int_equal(f->bells->len, 0);
+        g_array_unref(f->bells);
+    }
     pta_mmio_manager_free(f->manager);
     pta_bus_free(f->pio);
     pta_bus_free(f->mmio);
@@ -251,7 +307,7 @@ void drv_offer(Driver *d, uint16_t head)
 
 void drv_kick(Driver *d)
 {
-    fix_w32(d->f, d->base + R(QUEUE_NOTIFY), d->queue);
+    fix_guest_w32(d->f, d->base + R(QUEUE_NOTIFY), d->queue);
 }
 
 uint16_t drv_used_idx(const Driver *d)

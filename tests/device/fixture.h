@@ -36,8 +36,10 @@ typedef struct Fixture {
     uint64_t clock_ns;     /* ATOMIC: the partition's time, which the test moves */
     int power_what;
     uint32_t power_code;
-    char *dir;   /* a temporary folder */
-    int n_dirty; /* ATOMIC: host writes to guest memory */
+    GArray *bells;  /* of PtaDoorbell: what is on, if fix_with_bells() */
+    int bell_fails; /* the how manyth doorbell from now on is refused; 0: none */
+    char *dir;      /* a temporary folder */
+    int n_dirty;    /* ATOMIC: host writes to guest memory */
     uint64_t dirty_last;
 } Fixture;
 
@@ -51,6 +53,13 @@ void fix_run(Fixture *f);
 /* Runs it until *what is at least n, for ten seconds at most. */
 void fix_run_until(Fixture *f, const int *what, int n);
 char *fix_path(const Fixture *f, const char *name); /* in the folder; new */
+
+/* Doorbells, as a back end with ioeventfds has them; before the device is made. */
+void fix_with_bells(Fixture *f);
+/* A guest's write of four bytes: rings the doorbell that it fits, else goes by the bus. */
+void fix_guest_w32(Fixture *f, uint64_t addr, uint32_t value);
+/* File descriptors of the process. */
+unsigned fix_n_fds(void);
 
 uint32_t fix_r32(Fixture *f, uint64_t addr);
 void fix_w32(Fixture *f, uint64_t addr, uint32_t value);

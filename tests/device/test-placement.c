@@ -34,7 +34,7 @@ static void target_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
     t->n++;
 }
 
-static const PtaBusOps target_ops = { target_read, target_write };
+static const PtaBusOps target_ops = { .read = target_read, .write = target_write };
 
 static bool add(PtaBus *bus, uint64_t base, uint64_t size, Target *t)
 {
@@ -321,6 +321,64 @@ static void table_is_complete(const PtaStateDesc *desc)
     }
 }
 
+/* ---- index registers ---- */
+
+typedef struct Zone {
+    bool pio;
+    uint64_t addr, size;
+    int count;
+    bool refuse;
+} Zone;
+
+static Zone zone;
+
+static bool on_coalesce(PtaDeviceHost *host, bool pio, uint64_t addr, uint64_t size, bool on,
+                        GError **error)
+{
+    (void)host;
+    if (on && zone.refuse) {
+        return pta_throw(error, PTA_ERROR_HOST, "KVM_REGISTER_COALESCED_MMIO: no");
+    }
+    if (on) {
+        zone.pio = pio;
+        zone.addr = addr;
+        zone.size = size;
+        zone.count++;
+    } else {
+        assert_true(zone.pio == pio && zone.addr == addr && zone.size == size);
+        zone.count--;
+    }
+    return true;
+}
+
+static void index_registers_may_come_late(void **unused)
+{
+    (void)unused;
+    static const RtcCmosConfig cfg = { 0 };
+    Fixture f;
+    fix_new(&f);
+    memset(&zone, 0, sizeof(zone));
+    f.host.coalesce = on_coalesce;
+    PtaDevice *rtc = pta_device_new(&pta_rtc_cmos_class, "rtc", &f.host, &cfg, NULL);
+    assert_non_null(rtc);
+    assert_int_equal(zone.count, 1);
+    assert_true(zone.pio && zone.addr == 0x70 && zone.size == 1);
+    PtaDevice *rng = new_rng(&f, "rng0", NULL); /* has none */
+    assert_int_equal(zone.count, 1);
+    pta_device_free(rng);
+    pta_device_free(rtc);
+    assert_int_equal(zone.count, 0);
+    /* Refused: nothing stays behind. */
+    zone.refuse = true;
+    g_autoptr(GError) error = NULL;
+    assert_null(pta_device_new(&pta_rtc_cmos_class, "rtc", &f.host, &cfg, &error));
+    assert_string_equal(error->message, "rtc: KVM_REGISTER_COALESCED_MMIO: no");
+    assert_int_equal(zone.count, 0);
+    assert_int_equal(n_ranges(&f), 0);
+    assert_int_equal(pta_mmio_manager_count(f.manager), 0);
+    fix_free(&f);
+}
+
 static void every_field_is_saved(void **unused)
 {
     (void)unused;
@@ -357,10 +415,15 @@ static void every_field_is_saved(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bus_refuses_overlaps),    cmocka_unit_test(bus_finds_what_is_there),
-        cmocka_unit_test(bus_splits_at_the_edge),  cmocka_unit_test(interrupts_run_out),
-        cmocka_unit_test(refusals_leave_no_trace), cmocka_unit_test(windows_go_around),
-        cmocka_unit_test(a_line_falls_at_the_end), cmocka_unit_test(no_ports_on_other_machines),
+        cmocka_unit_test(bus_refuses_overlaps),
+        cmocka_unit_test(bus_finds_what_is_there),
+        cmocka_unit_test(bus_splits_at_the_edge),
+        cmocka_unit_test(interrupts_run_out),
+        cmocka_unit_test(refusals_leave_no_trace),
+        cmocka_unit_test(windows_go_around),
+        cmocka_unit_test(a_line_falls_at_the_end),
+        cmocka_unit_test(no_ports_on_other_machines),
+        cmocka_unit_test(index_registers_may_come_late),
         cmocka_unit_test(every_field_is_saved),
     };
     pta_thread_init_main();

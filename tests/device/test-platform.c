@@ -14,7 +14,14 @@ typedef struct Apic {
     unsigned n;
     uint64_t address;
     uint32_t data;
-    bool answer_at_once; /* the receiver's EOI comes from within */
+    bool answer_at_once;  /* the receiver's EOI comes from within */
+    bool assert_in_route; /* the pin's input rises while its route is told */
+    unsigned n_routes;
+    unsigned n_at_route; /* messages by then */
+    struct {
+        uint64_t address;
+        uint32_t data;
+    } routes[24];
 } Apic;
 
 static void on_msi(void *opaque, uint64_t address, uint32_t data)
@@ -28,6 +35,20 @@ static void on_msi(void *opaque, uint64_t address, uint32_t data)
     }
 }
 
+static void on_route(void *opaque, unsigned pin, uint64_t address, uint32_t data)
+{
+    Apic *a = opaque;
+    assert_in_range(pin, 0, 23);
+    assert_true(a->routes[pin].address != address || a->routes[pin].data != data);
+    a->n_routes++;
+    if (a->assert_in_route) {
+        pta_ioapic_set(a->dev, pin, true);
+        a->n_at_route = a->n;
+    }
+    a->routes[pin].address = address;
+    a->routes[pin].data = data;
+}
+
 static void apic_open(Apic *a)
 {
     memset(a, 0, sizeof(*a));
@@ -36,6 +57,7 @@ static void apic_open(Apic *a)
         .n_pins = 24,
         .base = PTA_IOAPIC_BASE,
         .msi = on_msi,
+        .route = on_route,
         .opaque = a,
     };
     a->dev = pta_device_new(&pta_ioapic_class, "ioapic", &a->f.host, &cfg, NULL);
@@ -202,6 +224,58 @@ static void ioapic_state_comes_back(void **unused)
     assert_int_equal(a.n, 2);
     apic_wr(&a, 0x10 + 8, 0x31);
     assert_int_equal(a.n, 3);
+    json_decref(saved);
+    apic_close(&a);
+}
+
+/* Each change of what a pin sends is told once, and before the pin sends it. */
+static void ioapic_tells_routes(void **unused)
+{
+    (void)unused;
+    Apic a;
+    apic_open(&a);
+    assert_int_equal(a.n_routes, 0);
+    apic_route(&a, 4, 0x31, 2);
+    assert_int_equal(a.n_routes, 1);
+    assert_int_equal(a.routes[4].address, 0xfee02000);
+    assert_int_equal(a.routes[4].data, 0x4031);
+    apic_wr(&a, 0x10 + 8, 0x31);       /* as it was */
+    apic_wr(&a, 0x10 + 8, 0x31 | IRR); /* read-only */
+    assert_int_equal(a.n_routes, 1);
+    apic_wr(&a, 0x11 + 8, 3u << 24);
+    assert_int_equal(a.n_routes, 2);
+    assert_int_equal(a.routes[4].address, 0xfee03000);
+    apic_wr(&a, 0x10 + 8, MASKED | 0x31);
+    assert_int_equal(a.n_routes, 3);
+    assert_int_equal(a.routes[4].address, 0);
+    apic_wr(&a, 0x11 + 8, 1u << 24); /* of a masked pin nobody hears */
+    apic_wr(&a, 0x10 + 8, MASKED | 0x33);
+    assert_int_equal(a.n_routes, 3);
+    /* Interrupts that come while a level-triggered pin's route is told wait until it is known. */
+    a.assert_in_route = true;
+    apic_route(&a, 20, LEVEL | 0x40, 1);
+    assert_int_equal(a.n_routes, 4);
+    assert_int_equal(a.routes[20].data, 0xc040);
+    assert_int_equal(a.n_at_route, 0);
+    assert_int_equal(a.n, 1);
+    apic_wr(&a, 0x10 + 8, 0x31); /* the same for an edge */
+    assert_int_equal(a.n_routes, 5);
+    assert_int_equal(a.n_at_route, 1);
+    assert_int_equal(a.n, 2);
+    a.assert_in_route = false;
+    /* A reset masks them, a restored state has its own; what stays as it was is not told again. */
+    json_t *saved = pta_device_save(a.dev);
+    assert_true(pta_device_restore(a.dev, saved, NULL));
+    assert_int_equal(a.n_routes, 5);
+    pta_device_reset(a.dev);
+    assert_int_equal(a.n_routes, 7);
+    assert_int_equal(a.routes[4].address, 0);
+    assert_int_equal(a.routes[20].address, 0);
+    assert_true(pta_device_restore(a.dev, saved, NULL));
+    assert_int_equal(a.n_routes, 9);
+    assert_int_equal(a.routes[4].data, 0x4031);
+    assert_int_equal(a.routes[20].data, 0xc040);
+    assert_int_equal(a.n, 2);
     json_decref(saved);
     apic_close(&a);
 }
@@ -469,6 +543,7 @@ int main(void)
         cmocka_unit_test(ioapic_level),
         cmocka_unit_test(ioapic_answered_from_within),
         cmocka_unit_test(ioapic_state_comes_back),
+        cmocka_unit_test(ioapic_tells_routes),
         cmocka_unit_test(power_off_and_reset),
         cmocka_unit_test(power_button),
         cmocka_unit_test(clock_starts_where_it_is_told),

@@ -78,7 +78,7 @@ static inline void fuzz_machine_init(FuzzMachine *m)
         .irq_last = 15,
         .n_irqs = 24,
     });
-    pta_mmio_manager_connect(m->manager, fuzz_set_irq, m);
+    pta_mmio_manager_connect(m->manager, fuzz_set_irq, m, NULL);
     m->host = (PtaDeviceHost){
         .memory = pta_memory_new(&range, 1, NULL),
         .io_context = g_main_context_new(),
