@@ -213,8 +213,8 @@ bool pta_mmio_manager_place(PtaDeviceHost *host, PtaDevice *dev, PtaPlacedKind k
         .base = base,
         .size = size,
         .irq = irq,
-        /* Level where the IOAPIC's EOI tells us to look again; the others pulse or are ISA. */
-        .level = kind == PTA_PLACED_VIRTIO_MMIO,
+        /* All are edges: an edge can go by eventfd, and its EOI concerns nobody. */
+        .level = false,
     };
     if (base == 0) {
         bool chosen = !pio ? choose_window(m, &want, error)

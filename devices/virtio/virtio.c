@@ -1,6 +1,7 @@
 /*
  * The device behind the registers: see virtio.h. A notification sets a bit and writes to an eventfd;
- * the I/O thread takes all bits at once. To reset or to quiesce is to wait until the back end has
+ * the I/O thread takes all bits at once. Where the back end has doorbells, each queue has an eventfd
+ * of its own that the kernel signals. To reset or to quiesce is to wait until the back end has
  * given back every request, so that nothing is written to guest memory afterwards.
  */
 #include "config.h"
@@ -25,12 +26,20 @@
 
 /* ---- interrupts ---- */
 
+/*
+ * lock held. The line is an edge each time, and stays up until the driver has acknowledged: so a
+ * driver that makes its input level-triggered, whatever the tables say, hears of it too. The eventfd
+ * is for a device that is started: what comes later must not wait in it while a state is saved.
+ */
 static void interrupt(PtaVirtio *vd, uint32_t bits)
 {
     g_mutex_lock(&vd->irq_lock);
     vd->s.interrupt_status |= bits;
     vd->n_interrupts++;
-    pta_irq_set(&vd->irq, true);
+    if (!vd->irq_fd || !vd->started || !pta_irq_fd_signal(vd->irq_fd)) {
+        pta_irq_set(&vd->irq, false);
+        pta_irq_set(&vd->irq, true);
+    }
     g_mutex_unlock(&vd->irq_lock);
 }
 
@@ -154,6 +163,20 @@ typedef struct Waker {
     PtaVirtio *vd;
 } Waker;
 
+/* Bit n: queue n's own eventfd was signalled. */
+static unsigned bells_rung(PtaVirtio *vd)
+{
+    unsigned rung = 0;
+    uint64_t count;
+    for (unsigned i = 0; i < vd->n_bells; i++) {
+        if (g_source_query_unix_fd(vd->waker, vd->bells[i].tag) != 0 &&
+            read(vd->bells[i].bell.fd, &count, sizeof(count)) == sizeof(count)) {
+            rung |= 1u << i;
+        }
+    }
+    return rung;
+}
+
 static gboolean waker_dispatch(GSource *source, GSourceFunc callback, gpointer data)
 {
     (void)callback, (void)data;
@@ -164,8 +187,11 @@ static gboolean waker_dispatch(GSource *source, GSourceFunc callback, gpointer d
         g_assert(errno == EAGAIN || errno == EINTR);
     }
     unsigned kicked = __atomic_exchange_n(&vd->kicked, 0, __ATOMIC_ACQ_REL);
+    unsigned rung = bells_rung(vd);
+    kicked |= rung;
     g_mutex_lock(&vd->lock);
     vd->n_kicks++;
+    vd->n_bells_rung += rung != 0;
     for (unsigned i = 0; i < vd->vclass->n_queues; i++) {
         if (kicked >> i & 1 && pta_virtio_running(vd) && vd->queues[i].active) {
             vd->vclass->kick(vd, &vd->queues[i]);
@@ -282,6 +308,59 @@ void pta_virtio_set_status(PtaVirtio *vd, uint32_t status)
 
 /* ---- life ---- */
 
+static void close_bells(PtaVirtio *vd)
+{
+    PtaDeviceHost *host = vd->parent.host;
+    for (unsigned i = 0; i < vd->n_bells; i++) {
+        g_autoptr(GError) error = NULL;
+        if (!host->doorbell(host, &vd->bells[i].bell, false, &error)) {
+            g_warning("%s: %s", vd->parent.id, error->message);
+        }
+        pta_close(vd->bells[i].bell.fd);
+    }
+    vd->n_bells = 0;
+    g_clear_pointer(&vd->bells, g_free);
+}
+
+/* One doorbell for each queue, where the machine has them. */
+static bool open_bells(PtaVirtio *vd, GError **error)
+{
+    PtaDeviceHost *host = vd->parent.host;
+    if (!host->doorbell) {
+        return true;
+    }
+    vd->bells = g_new0(PtaVirtioBell, vd->vclass->n_queues);
+    for (unsigned i = 0; i < vd->vclass->n_queues; i++) {
+        pta_autofd int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        vd->bells[i].bell = (PtaDoorbell){
+            .fd = fd,
+            .addr = vd->placed.base + PTA_VIRTIO_MMIO_QUEUE_NOTIFY,
+            .size = 4,
+            .value = i,
+        };
+        if (fd < 0 ? !pta_throw_errno(error, errno, "cannot make an eventfd")
+                   : !host->doorbell(host, &vd->bells[i].bell, true, error)) {
+            close_bells(vd);
+            return false;
+        }
+        g_steal_fd(&fd);
+        vd->n_bells++;
+    }
+    return true;
+}
+
+static void make_waker(PtaVirtio *vd)
+{
+    vd->waker = g_source_new(&waker_funcs, sizeof(Waker));
+    ((Waker *)vd->waker)->vd = vd;
+    g_source_add_unix_fd(vd->waker, vd->notify_fd, G_IO_IN);
+    for (unsigned i = 0; i < vd->n_bells; i++) {
+        vd->bells[i].tag = g_source_add_unix_fd(vd->waker, vd->bells[i].bell.fd, G_IO_IN);
+    }
+    PTA_TSAN_RELEASE(vd->waker);
+    g_source_attach(vd->waker, vd->parent.host->io_context);
+}
+
 bool pta_virtio_realize(PtaVirtio *vd, const PtaVirtioClass *vclass, uint64_t features,
                         uint16_t queue_size, GError **error)
 {
@@ -294,8 +373,16 @@ bool pta_virtio_realize(PtaVirtio *vd, const PtaVirtioClass *vclass, uint64_t fe
         return pta_throw_errno(error, errno, "cannot make an eventfd");
     }
     if (!host->place(host, &vd->parent, PTA_PLACED_VIRTIO_MMIO, false, 0, PTA_VIRTIO_MMIO_SIZE,
-                     &pta_virtio_mmio_ops, true, -1, &vd->placed, &vd->irq, error)) {
+                     &pta_virtio_mmio_ops, true, -1, &vd->placed, &vd->irq, error) ||
+        !open_bells(vd, error)) {
         return false;
+    }
+    if (pta_irq_fds_direct(vd->irq.fds)) {
+        vd->irq_fd = pta_irq_fd_new(&vd->irq, error);
+        if (!vd->irq_fd) {
+            close_bells(vd);
+            return false;
+        }
     }
     vd->notify_fd = g_steal_fd(&fd);
     g_mutex_init(&vd->lock);
@@ -305,11 +392,7 @@ bool pta_virtio_realize(PtaVirtio *vd, const PtaVirtioClass *vclass, uint64_t fe
     for (unsigned i = 0; i < vclass->n_queues; i++) {
         pta_queue_init(&vd->queues[i], i, queue_size, host->memory, queue_broke, vd);
     }
-    vd->waker = g_source_new(&waker_funcs, sizeof(Waker));
-    ((Waker *)vd->waker)->vd = vd;
-    g_source_add_unix_fd(vd->waker, vd->notify_fd, G_IO_IN);
-    PTA_TSAN_RELEASE(vd->waker);
-    g_source_attach(vd->waker, host->io_context);
+    make_waker(vd);
     return true;
 }
 
@@ -322,6 +405,8 @@ void pta_virtio_unrealize(PtaVirtio *vd)
 {
     pta_io_call(vd->parent.host->io_context, stop_waker, vd);
     g_source_unref(vd->waker);
+    close_bells(vd);
+    pta_irq_fd_free(vd->irq_fd);
     for (unsigned i = 0; i < vd->vclass->n_queues; i++) {
         pta_queue_clear(&vd->queues[i]);
     }
@@ -344,6 +429,9 @@ void pta_virtio_device_reset(PtaDevice *dev)
 void pta_virtio_device_start(PtaDevice *dev)
 {
     PtaVirtio *vd = (PtaVirtio *)dev;
+    if (vd->irq_fd) {
+        pta_irq_fd_start(vd->irq_fd);
+    }
     g_mutex_lock(&vd->lock);
     vd->started = true;
     g_mutex_unlock(&vd->lock);
@@ -360,6 +448,9 @@ void pta_virtio_device_quiesce(PtaDevice *dev)
     vd->started = false;
     drain_locked(vd);
     g_mutex_unlock(&vd->lock);
+    if (vd->irq_fd) {
+        pta_irq_fd_stop(vd->irq_fd);
+    }
 }
 
 /* ---- state ---- */
@@ -570,6 +661,7 @@ void pta_virtio_device_inspect(PtaDevice *dev, PtaInspect *req)
         PTA_INSPECT_OF_U32(PtaVirtio, s.config_generation, "config-generation", PTA_INSPECT_PLAIN),
         PTA_INSPECT_OF_BOOL(PtaVirtio, resetting, "resetting", PTA_INSPECT_PLAIN),
         PTA_INSPECT_OF_U64(PtaVirtio, n_kicks, "kicks", PTA_INSPECT_COUNTER),
+        PTA_INSPECT_OF_U64(PtaVirtio, n_bells_rung, "doorbells", PTA_INSPECT_COUNTER),
         PTA_INSPECT_OF_U64(PtaVirtio, n_requests, "requests", PTA_INSPECT_COUNTER),
         {},
     };

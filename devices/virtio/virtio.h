@@ -13,6 +13,7 @@
 #define PTA_VIRTIO_H
 
 #include "devices/device.h"
+#include "devices/irq-fd.h"
 #include "devices/virtio/queue.h"
 
 #define PTA_VIRTIO_MAX_QUEUES  32
@@ -69,6 +70,12 @@ typedef struct PtaVirtioState {
 
 extern const PtaStateDesc pta_virtio_state;
 
+/* The driver's notification of a queue, without an exit of the VP. */
+typedef struct PtaVirtioBell {
+    PtaDoorbell bell;
+    gpointer tag; /* of bell.fd, in waker */
+} PtaVirtioBell;
+
 struct PtaVirtio {
     PtaDevice parent;
     const PtaVirtioClass *vclass; /* CONST */
@@ -84,13 +91,17 @@ struct PtaVirtio {
     bool started;                           /* LOCKED(lock) */
     bool resetting;                         /* LOCKED(lock): a VP waits for requests to end */
     unsigned in_flight;                     /* LOCKED(lock): requests that the back end has */
-    uint64_t n_kicks;                       /* LOCKED(lock) */
-    uint64_t n_requests;                    /* LOCKED(lock): chains completed */
+    uint64_t n_kicks;                       /* LOCKED(lock): wake-ups of the I/O thread */
+    uint64_t n_bells_rung; /* LOCKED(lock): those of them that no VP wrote to us for */
+    uint64_t n_requests;   /* LOCKED(lock): chains completed */
     GMutex irq_lock;
     uint64_t n_interrupts; /* LOCKED(irq_lock) */
+    PtaIrqFd *irq_fd;      /* CONST: NULL if it is not worth it here */
     GSource *waker;        /* CONST */
     int notify_fd;         /* CONST: an eventfd that wakes the I/O thread */
     unsigned kicked;       /* ATOMIC: bit n: queue n was notified */
+    unsigned n_bells;      /* CONST: of queues, or 0 if the machine has no doorbells */
+    PtaVirtioBell *bells;  /* CONST */
 };
 
 /* ---- for device classes ---- */

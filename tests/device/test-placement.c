@@ -146,7 +146,7 @@ static void interrupts_run_out(void **unused)
         assert_int_equal(p->size, 0x1000);
         assert_int_equal(p->irq, 16 + i);
         assert_int_equal(p->ordinal, i);
-        assert_true(p->level && !p->pio);
+        assert_true(!p->level && !p->pio);
         assert_ptr_equal(p, pta_mmio_manager_get(f.manager, i));
     }
     g_autoptr(GError) error = NULL;

@@ -248,7 +248,8 @@ static void activation_can_fail(void **unused)
     }
 }
 
-static void interrupts_are_level(void **unused)
+/* An edge each time, and the line stays up until all is acknowledged. */
+static void interrupts_are_edges(void **unused)
 {
     (void)unused;
     Entropy e;
@@ -261,8 +262,8 @@ static void interrupts_are_level(void **unused)
         drv_wait(&e.d, NULL);
         assert_int_equal(rd(&e, R(INTERRUPT_STATUS)), 1);
         assert_int_equal(e.f.irq[IRQ], 1);
+        assert_int_equal(e.f.edges[IRQ], i + 1);
     }
-    assert_int_equal(e.f.edges[IRQ], 1);
     wr(&e, R(INTERRUPT_ACK), 2);
     assert_int_equal(e.f.irq[IRQ], 1);
     wr(&e, R(INTERRUPT_ACK), 1);
@@ -286,6 +287,72 @@ static void notify_of_anything(void **unused)
     fix_run(&e.f);
     assert_false(drv_needs_reset(&e.d));
     entropy_close(&e);
+}
+
+static uint64_t counter(PtaDevice *dev, const char *name)
+{
+    PtaInspectParams params = { .path = "", .depth = 1 };
+    g_autoptr(PtaInspectNode) node = pta_inspect(pta_device_inspect, dev, &params);
+    const PtaInspectNode *field = pta_inspect_node_find(node, name);
+    assert_non_null(field);
+    return field->value.u64;
+}
+
+/* Where the machine has doorbells the queue has one, and no other address has. */
+static void doorbells_ring(void **unused)
+{
+    (void)unused;
+    Entropy e;
+    memset(&e, 0, sizeof(e));
+    fix_new(&e.f);
+    fix_with_bells(&e.f);
+    entropy_open_source(&e, NULL);
+    assert_int_equal(e.f.bells->len, 1);
+    const PtaDoorbell bell = g_array_index(e.f.bells, PtaDoorbell, 0);
+    assert_true(bell.addr == BASE + R(QUEUE_NOTIFY) && bell.size == 4 && bell.value == 0);
+    fix_guest_w32(&e.f, BASE + R(QUEUE_NOTIFY), 0); /* before there is a driver */
+    fix_run(&e.f);
+    drv_start(&e.d, &e.f, BASE, 16, 0);
+    for (uint16_t i = 0; i < 5; i++) {
+        drv_desc(&e.d, 0, DRV_DATA, 32, D_WRITE, 0);
+        drv_offer(&e.d, 0);
+        drv_kick(&e.d);
+        drv_wait(&e.d, NULL);
+    }
+    assert_int_equal(counter(e.dev, "doorbells"), 6);
+    /* A write by the bus does the same. */
+    drv_desc(&e.d, 0, DRV_DATA, 32, D_WRITE, 0);
+    drv_offer(&e.d, 0);
+    fix_w32(&e.f, BASE + R(QUEUE_NOTIFY), 0);
+    drv_wait(&e.d, NULL);
+    assert_int_equal(counter(e.dev, "doorbells"), 6);
+    /* What was rung while it stood still is heard afterwards. */
+    pta_device_quiesce(e.dev);
+    drv_desc(&e.d, 0, DRV_DATA, 32, D_WRITE, 0);
+    drv_offer(&e.d, 0);
+    drv_kick(&e.d);
+    fix_run(&e.f);
+    assert_int_equal(drv_used_idx(&e.d), e.d.used_idx);
+    pta_device_start(e.dev);
+    drv_wait(&e.d, NULL);
+    entropy_close(&e);
+}
+
+static void doorbells_that_are_refused(void **unused)
+{
+    (void)unused;
+    Fixture f;
+    VirtioRngConfig cfg = { 0 };
+    fix_new(&f);
+    fix_with_bells(&f);
+    unsigned fds = fix_n_fds();
+    f.bell_fails = 1;
+    g_autoptr(GError) error = NULL;
+    assert_null(pta_device_new(&pta_virtio_rng_class, "rng0", &f.host, &cfg, &error));
+    assert_string_equal(error->message, "rng0: KVM_IOEVENTFD: no");
+    assert_int_equal(fix_n_fds(), fds);
+    assert_int_equal(pta_mmio_manager_count(f.manager), 0);
+    fix_free(&f);
 }
 
 static void entropy_is_given(void **unused)
@@ -463,8 +530,10 @@ int main(void)
         cmocka_unit_test(features_must_have_been_offered),
         cmocka_unit_test(queues_are_set_up_in_their_time),
         cmocka_unit_test(activation_can_fail),
-        cmocka_unit_test(interrupts_are_level),
+        cmocka_unit_test(interrupts_are_edges),
         cmocka_unit_test(notify_of_anything),
+        cmocka_unit_test(doorbells_ring),
+        cmocka_unit_test(doorbells_that_are_refused),
         cmocka_unit_test(entropy_is_given),
         cmocka_unit_test(entropy_from_a_slow_source),
         cmocka_unit_test(states_are_checked),
