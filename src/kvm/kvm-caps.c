@@ -131,6 +131,7 @@ static void look(int fd, KvmCaps *c)
     c->exception_payload = check(fd, KVM_CAP_EXCEPTION_PAYLOAD);
     c->tsc_control = check(fd, KVM_CAP_TSC_CONTROL);
     c->hyperv = check(fd, KVM_CAP_HYPERV) && check(fd, KVM_CAP_HYPERV_VP_INDEX);
+    c->enforce_pv = check(fd, KVM_CAP_ENFORCE_PV_FEATURE_CPUID);
     c->synic2 = check(fd, KVM_CAP_HYPERV_SYNIC2);
     c->set_guest_debug2 = check(fd, KVM_CAP_SET_GUEST_DEBUG2) > 0;
     c->pvm = !cpu_virtualises();

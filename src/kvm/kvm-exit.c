@@ -158,10 +158,7 @@ bool kvm_vp_exit(KvmVp *vp, PtaExit *exit)
         p->eoi(p->opaque, run->eoi.vector);
         return true;
     case KVM_EXIT_HYPERV:
-        vp->stats[KVM_STAT_HYPERCALL]++;
         return kvm_hyperv_exit(vp, exit);
-    case KVM_EXIT_SYSTEM_EVENT:
-        return kvm_system_event(vp, exit);
     case KVM_EXIT_DEBUG:
         vp->stats[KVM_STAT_DEBUG]++;
         return kvm_debug_exit(vp, exit);

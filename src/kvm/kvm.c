@@ -70,10 +70,13 @@ static bool kvm_has_cap(const PtaBackend *be, PtaBackendCap cap)
 
 static bool create_vm(KvmPartition *m, GError **error)
 {
-    int fd;
-    do {
+    int fd = kvm_take_spare_vm();
+    while (fd < 0) {
         fd = kvm_ioctl_val(m->sys_fd, KVM_CREATE_VM, 0);
-    } while (fd < 0 && errno == EINTR);
+        if (fd < 0 && errno != EINTR) {
+            break;
+        }
+    }
     if (fd < 0) {
         return pta_throw_errno(error, errno, "KVM_CREATE_VM");
     }
@@ -84,16 +87,6 @@ static bool create_vm(KvmPartition *m, GError **error)
     }
     m->run_size = (size_t)size;
     return true;
-}
-
-/* MSRs that KVM does not know go to platform, not to a #GP. */
-static bool ask_for_msrs(KvmPartition *m, GError **error)
-{
-    struct kvm_enable_cap cap = {
-        .cap = KVM_CAP_X86_USER_SPACE_MSR,
-        .args[0] = KVM_MSR_EXIT_REASON_UNKNOWN,
-    };
-    return !m->caps.user_space_msr || kvm_try(m->vm_fd, KVM_ENABLE_CAP, &cap, error);
 }
 
 static bool ask_for_events(KvmPartition *m, GError **error)
@@ -114,8 +107,8 @@ static bool set_tss(KvmPartition *m, GError **error)
 
 static bool set_up(KvmPartition *m, GError **error)
 {
-    return create_vm(m, error) && set_tss(m, error) && kvm_irq_init(m, error) &&
-           ask_for_msrs(m, error) && ask_for_events(m, error) && kvm_hyperv_init(m, error) &&
+    return kvm_clock_init(m, error) && create_vm(m, error) && set_tss(m, error) &&
+           kvm_irq_init(m, error) && ask_for_events(m, error) && kvm_hyperv_init(m, error) &&
            kvm_dirty_init(m, error);
 }
 
@@ -160,7 +153,6 @@ static PtaBackend *kvm_create(const PtaBackendParams *params, GError **error)
     m->hypervisor = params->hypervisor;
     m->stepper_ops = params->stepper;
     m->n_vps = params->n_vps;
-    m->tsc_hz = kvm_tsc_hz(NULL);
     g_mutex_init(&m->clock_lock);
     g_mutex_init(&m->coalesced_lock);
     kvm_memory_init(m);
@@ -221,14 +213,14 @@ const PtaBackendOps pta_kvm_backend = {
     .route = kvm_route,
     .irqfd = kvm_irqfd,
     .coalesce = kvm_coalesce,
-    .hyperv_msr_get = kvm_hyperv_msr_get,
-    .hyperv_msr_set = kvm_hyperv_msr_set,
-    .hypercall_code = kvm_hypercall_code,
+    .hyperv_mirror = kvm_hyperv_mirror,
+    .hypercall_insn = kvm_hypercall_insn,
     .clock_ns = kvm_clock_ns,
     .tsc_hz = kvm_tsc_hz,
     .apic_hz = kvm_apic_hz,
     .set_tsc_hz = kvm_set_tsc_hz,
     .vp_tsc = kvm_vp_tsc,
+    .tsc_stable = kvm_tsc_stable,
     .clock_start = kvm_clock_start,
     .clock_stop = kvm_clock_stop,
     .clock_set = kvm_clock_set,

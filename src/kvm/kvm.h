@@ -52,8 +52,8 @@ typedef struct KvmCaps {
     bool exception_payload;
     bool vcpu_tsc_offset; /* KVM_VCPU_TSC_OFFSET */
     bool tsc_control;
-    bool
-        hyperv; /* it serves every Hyper-V MSR and leaf that CPUID offers to the guest, as far as we ask */
+    bool hyperv;     /* KVM_CAP_HYPERV, _VP_INDEX; what of it we ask for: kvm-hyperv.c */
+    bool enforce_pv; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
     bool synic2;
     bool set_guest_debug2;
     bool x86_disable_exits; /* …: KVM_CAP_X86_DISABLE_EXITS */
@@ -87,7 +87,7 @@ struct KvmPartition {
     const PtaCpuidTable *cpuid;   /* CONST */
     const PtaPlatform *platform;  /* CONST */
     PtaHypervisorKind hypervisor; /* CONST */
-    bool kernel_hyperv;           /* CONST: the kernel keeps Hyper-V's MSRs */
+    bool kernel_hyperv;           /* CONST: the kernel answers Hyper-V's guests, see kvm-hyperv.c */
     unsigned n_vps;               /* CONST */
     KvmVp *vps[PTA_MAX_VPS];      /* MAIN; constant while VPs run */
 
@@ -100,6 +100,7 @@ struct KvmPartition {
     GMutex clock_lock;
     bool clock_running;               /* LOCKED(clock_lock) */
     uint64_t clock_ns;                /* LOCKED(clock_lock): while it stands still */
+    uint64_t host_tsc_hz;             /* CONST */
     uint64_t tsc_hz;                  /* MAIN */
     const PtaBackendOps *stepper_ops; /* CONST; may be NULL */
 
@@ -218,6 +219,9 @@ bool kvm_vp_set_cpuid(KvmVp *vp, GError **error);
 
 /* ---- time; kvm-clock.c ---- */
 
+bool kvm_clock_init(KvmPartition *m, GError **error); /* before there is a VM */
+/* A VM that is there already, or -1. */
+int kvm_take_spare_vm(void);
 uint64_t kvm_clock_ns(const PtaBackend *be);
 void kvm_clock_start(PtaBackend *be);
 void kvm_clock_stop(PtaBackend *be);
@@ -226,6 +230,7 @@ uint64_t kvm_tsc_hz(const PtaBackend *be);
 uint64_t kvm_apic_hz(const PtaBackend *be);
 bool kvm_set_tsc_hz(PtaBackend *be, uint64_t hz, GError **error);
 uint64_t kvm_vp_tsc(const PtaBackendVp *vp);
+bool kvm_tsc_stable(const PtaBackend *be);
 
 /* ---- interrupts and short cuts; kvm-irq.c ---- */
 
@@ -266,12 +271,10 @@ void kvm_debug_enter(KvmVp *vp);
 
 bool kvm_hyperv_init(KvmPartition *m, GError **error); /* before the first VP */
 bool kvm_hyperv_vp_init(KvmVp *vp, GError **error);
-bool kvm_hyperv_msr_get(PtaBackendVp *vp, uint32_t msr, uint64_t *value);
-bool kvm_hyperv_msr_set(PtaBackendVp *vp, uint32_t msr, uint64_t value);
-bool kvm_hyperv_exit(KvmVp *vp, PtaExit *exit);  /* KVM_EXIT_HYPERV */
-bool kvm_system_event(KvmVp *vp, PtaExit *exit); /* KVM_EXIT_SYSTEM_EVENT */
-size_t kvm_hypercall_code(const PtaBackend *be, uint8_t code[16]);
-/* An access to the port that kvm_hypercall_code() uses: done if true. */
+bool kvm_hyperv_mirror(PtaBackendVp *vp, uint32_t msr, uint64_t value);
+bool kvm_hyperv_exit(KvmVp *vp, PtaExit *exit); /* KVM_EXIT_HYPERV */
+void kvm_hypercall_insn(uint8_t insn[3]);
+/* A port access: was it one of kvm_hypercall_insn(), and done? */
 bool kvm_hypercall_port(KvmVp *vp);
 
 /* ---- instructions that KVM cannot execute; kvm-emulate.c ---- */

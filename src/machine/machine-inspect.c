@@ -106,6 +106,28 @@ static void inspect_gdb(void *obj, PtaInspect *req)
     pta_inspect_u64(req, "sessions", PTA_INSPECT_COUNTER | PTA_INSPECT_SAFE, info.sessions);
 }
 
+/* What the back end does by itself. */
+static void inspect_caps(PtaVm *vm, PtaInspect *req)
+{
+    static const struct {
+        PtaBackendCap cap;
+        const char *name;
+    } caps[] = {
+        { PTA_CAP_HYPERV, "in-backend/hyperv" },
+        { PTA_CAP_SYNIC, "in-backend/synic" },
+        { PTA_CAP_IOEVENTFD, "in-backend/ioeventfd" },
+        { PTA_CAP_IRQFD, "in-backend/irqfd" },
+        { PTA_CAP_COALESCE, "in-backend/coalesced-writes" },
+        { PTA_CAP_DIRTY_RING, "in-backend/dirty-ring" },
+        { PTA_CAP_TSC_SCALING, "in-backend/tsc-scaling" },
+    };
+    const PtaBackend *be = pta_partition_backend(vm->partition);
+    for (size_t i = 0; i < G_N_ELEMENTS(caps); i++) {
+        pta_inspect_bool(req, caps[i].name, PTA_INSPECT_SAFE,
+                         vm->backend->has_cap(be, caps[i].cap));
+    }
+}
+
 static void inspect_partition(void *obj, PtaInspect *req)
 {
     PtaVm *vm = obj;
@@ -113,6 +135,7 @@ static void inspect_partition(void *obj, PtaInspect *req)
     PtaHaltReason *reason = (PtaHaltReason *)pta_partition_halt_reason(vm->partition);
     pta_inspect_str(req, "power-state", PTA_INSPECT_SAFE, reason ? "halted" : "running");
     pta_inspect_str(req, "backend", PTA_INSPECT_SAFE, vm->backend->name);
+    inspect_caps(vm, req);
     pta_inspect_bool(req, "started", PTA_INSPECT_SAFE, pta_partition_started(vm->partition));
     pta_inspect_bool(req, "running", PTA_INSPECT_SAFE, pta_partition_running(vm->partition));
     pta_inspect_bool(req, "debugger", PTA_INSPECT_SAFE,

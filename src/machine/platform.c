@@ -283,6 +283,20 @@ static uint64_t hyperv_tsc(void *opaque, unsigned vp)
     return vm->backend->vp_tsc(pta_vp_set_get(pta_partition_vps(vm->partition), vp));
 }
 
+static bool hyperv_tsc_stable(void *opaque)
+{
+    PtaVm *vm = opaque;
+    return !vm->backend->tsc_stable ||
+           vm->backend->tsc_stable(pta_partition_backend(vm->partition));
+}
+
+static bool hyperv_mirror(void *opaque, unsigned vp, uint32_t msr, uint64_t value)
+{
+    PtaVm *vm = opaque;
+    PtaBackendVp *be_vp = pta_vp_set_get(pta_partition_vps(vm->partition), vp);
+    return vm->backend->hyperv_mirror(be_vp, msr, value);
+}
+
 static void hyperv_reset(void *opaque, unsigned vp)
 {
     PtaVm *vm = opaque;
@@ -306,16 +320,23 @@ static void hyperv_crash(void *opaque, unsigned vp, const uint64_t params[5], co
 
 void pta_vm_make_hyperv(PtaVm *vm)
 {
-    const PtaHypervParams params = {
+    const PtaBackendOps *ops = vm->backend;
+    const PtaBackend *be = pta_partition_backend(vm->partition);
+    PtaHypervParams params = {
         .memory = vm->memory,
         .n_vps = vm->config->partition->vps,
-        .tsc_hz = vm->backend->tsc_hz(NULL),
-        .apic_hz = vm->backend->apic_hz(NULL),
+        .tsc_hz = ops->tsc_hz(be),
+        .apic_hz = ops->apic_hz(be),
         .opaque = vm,
         .clock_ns = hyperv_clock_ns,
         .tsc = hyperv_tsc,
+        .tsc_stable = hyperv_tsc_stable,
+        .mirror = ops->has_cap(be, PTA_CAP_HYPERV) ? hyperv_mirror : NULL,
         .reset = hyperv_reset,
         .crash = hyperv_crash,
     };
+    if (ops->hypercall_insn) {
+        ops->hypercall_insn(params.hypercall_insn);
+    }
     vm->hyperv = pta_hyperv_new(&params);
 }

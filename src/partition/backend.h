@@ -38,10 +38,6 @@ typedef struct PtaPlatform {
     bool (*hypercall)(void *opaque, unsigned vp, PtaX86Regs *regs);
     /* The local APIC finished a level-triggered interrupt (EOI broadcast). */
     void (*eoi)(void *opaque, uint8_t vector);
-    /* Only of a back end that has PTA_CAP_HYPERV: the guest wrote the reset MSR, or said with the crash
-     * MSRs that it has crashed; they can be read with hyperv_msr_get(). Return at once. */
-    void (*hyperv_reset)(void *opaque, unsigned vp);
-    void (*hyperv_crash)(void *opaque, unsigned vp);
 } PtaPlatform;
 
 /* ---- why run() came back ---- */
@@ -70,8 +66,8 @@ typedef struct PtaExit {
 } PtaExit;
 
 typedef enum PtaBackendCap {
-    PTA_CAP_HYPERV,    /* keeps Hyper-V's MSRs and does its hypercalls itself */
-    PTA_CAP_SYNIC,     /* SynIC in the back end */
+    PTA_CAP_HYPERV, /* hyperv_mirror(): it answers Hyper-V guests by itself where that is faster */
+    PTA_CAP_SYNIC,  /* SynIC in the back end */
     PTA_CAP_IOEVENTFD, /* ioeventfd() */
     PTA_CAP_IRQFD,     /* route() and irqfd() */
     PTA_CAP_COALESCE,  /* coalesce() */
@@ -232,14 +228,18 @@ struct PtaBackendOps {
     bool (*coalesce)(PtaBackend *be, bool pio, uint64_t addr, uint64_t size, bool on,
                      GError **error);
 
-    /* PTA_CAP_HYPERV: an MSR of Hyper-V's ranges as the host sees it, without a guest's side effects
-     * but for the page that it places. VP's thread, or while it does not run. False: it has no such
-     * MSR, and platform is asked for it. */
-    bool (*hyperv_msr_get)(PtaBackendVp *vp, uint32_t msr, uint64_t *value);
-    bool (*hyperv_msr_set)(PtaBackendVp *vp, uint32_t msr, uint64_t value);
-    /* What the entry point of the hypercall page of a user-mode Hyper-V interface consists of, RET included; returns its
-     * length. NULL: VMCALL; RET. */
-    size_t (*hypercall_code)(const PtaBackend *be, uint8_t code[16]);
+    /*
+     * The state of the Hyper-V interface is kept above, with every back end, and guests' writes to its
+     * MSRs all come to platform. A back end with PTA_CAP_HYPERV answers reads and hypercalls itself,
+     * and for that it is told of GUEST_OS_ID, HYPERCALL and REFERENCE_TSC after they have changed and
+     * the page is laid. It may write its own entry point there, of the form of hypercall_insn(), and
+     * keeps the numbers of the reference TSC page right as long as that is on. VP's thread, or MAIN
+     * while no VP runs. False: it cannot, and nothing has changed.
+     */
+    bool (*hyperv_mirror)(PtaBackendVp *vp, uint32_t msr, uint64_t value);
+    /* The instruction that a hypercall page begins with, before a RET. It has three bytes in every back
+     * end, for a VP may be saved between the two. NULL: VMCALL. */
+    void (*hypercall_insn)(uint8_t insn[3]);
 
     /* The partition's clock: nanoseconds since power-up that stand still while it is stopped. TSC,
      * APIC timers and Hyper-V reference time derive from it. The frequencies are known before there
@@ -250,6 +250,9 @@ struct PtaBackendOps {
     /* Another TSC frequency than tsc_hz(NULL): VPs were made and none has run. UNSUPPORTED. */
     bool (*set_tsc_hz)(PtaBackend *be, uint64_t hz, GError **error);
     uint64_t (*vp_tsc)(const PtaBackendVp *vp);
+    /* Whether TSCs run with the clock, so that what lies between them stays the same as long as a guest
+     * does not write its TSC. NULL: always. */
+    bool (*tsc_stable)(const PtaBackend *be);
     /* Start and stop it. MAIN, no VP runs. */
     void (*clock_start)(PtaBackend *be);
     void (*clock_stop)(PtaBackend *be);

@@ -11,6 +11,7 @@
 
 struct PtaHyperv {
     PtaHypervParams params; /* CONST */
+    uint64_t tsc_hz;        /* MAIN writes while no VP runs */
     GMutex lock;
     PtaHypervState s; /* LOCKED */
 };
@@ -38,6 +39,19 @@ static uint64_t page_of(const PtaHyperv *hv, unsigned overlay)
     return hv->s.overlay_msr[overlay] & PTA_PAGE_MASK;
 }
 
+/* Tells the back end. A page that is to go is told of before it goes. */
+static bool tell(PtaHyperv *hv, unsigned vp, uint32_t msr, uint64_t value)
+{
+    const PtaHypervParams *p = &hv->params;
+    return !p->mirror || p->mirror(p->opaque, vp, msr, value);
+}
+
+static bool tell_overlay(PtaHyperv *hv, unsigned vp, unsigned overlay, uint64_t value)
+{
+    static const uint32_t msrs[] = { HV_MSR_HYPERCALL, HV_MSR_REFERENCE_TSC };
+    return tell(hv, vp, msrs[overlay], value);
+}
+
 /* ---- time ---- */
 
 static uint64_t reference_time(const PtaHyperv *hv)
@@ -51,43 +65,79 @@ static uint64_t tsc(const PtaHyperv *hv, unsigned vp)
     if (p->tsc) {
         return p->tsc(p->opaque, vp);
     }
-    return (uint64_t)((unsigned __int128)p->clock_ns(p->opaque) * p->tsc_hz / 1000000000);
+    return (uint64_t)((unsigned __int128)p->clock_ns(p->opaque) * hv->tsc_hz / 1000000000);
 }
 
 /*
  * The page: reference time = (TSC * scale >> 64) + offset (TLFS 12.7.3). A reader compares the
  * sequence before and after, and takes the MSR instead while it is 0.
  */
-static void write_tsc_page(PtaHyperv *hv, unsigned vp)
+static bool tsc_stable(const PtaHyperv *hv)
+{
+    const PtaHypervParams *p = &hv->params;
+    return p->mirror || !p->tsc_stable || p->tsc_stable(p->opaque);
+}
+
+/* The hypercall page lies over the reference TSC page. */
+static bool tsc_page_covered(const PtaHyperv *hv)
+{
+    return enabled(hv, PTA_HYPERV_HYPERCALL) && hv->s.top == PTA_HYPERV_HYPERCALL &&
+           page_of(hv, PTA_HYPERV_HYPERCALL) == page_of(hv, PTA_HYPERV_REFERENCE_TSC);
+}
+
+/* A back end that keeps the page counts on where it finds the sequence. */
+static void follow_sequence(PtaHyperv *hv)
+{
+    uint32_t sequence = 0;
+    if (hv->params.mirror && enabled(hv, PTA_HYPERV_REFERENCE_TSC) && !tsc_page_covered(hv) &&
+        pta_memory_load_u32(hv->params.memory, page_of(hv, PTA_HYPERV_REFERENCE_TSC), &sequence) ==
+            PTA_MEM_OK &&
+        sequence != 0) {
+        hv->s.tsc_sequence = sequence;
+    }
+}
+
+static void fill_tsc_page(PtaHyperv *hv, unsigned vp)
 {
     PtaMemory *mem = hv->params.memory;
-    uint64_t msr = hv->s.overlay_msr[PTA_HYPERV_REFERENCE_TSC];
-    uint64_t gpa = msr & PTA_PAGE_MASK;
-    uint64_t scale = (uint64_t)(((unsigned __int128)10000000 << 64) / hv->params.tsc_hz);
+    uint64_t gpa = page_of(hv, PTA_HYPERV_REFERENCE_TSC);
+    uint64_t scale = (uint64_t)(((unsigned __int128)10000000 << 64) / hv->tsc_hz);
     uint64_t now = reference_time(hv);
     uint64_t ticks = (uint64_t)((unsigned __int128)tsc(hv, vp) * scale >> 64);
-    do {
-        hv->s.tsc_sequence++;
-    } while (hv->s.tsc_sequence == 0 || hv->s.tsc_sequence == UINT32_MAX);
-    if (enabled(hv, PTA_HYPERV_HYPERCALL) && page_of(hv, PTA_HYPERV_HYPERCALL) == gpa &&
-        hv->s.top == PTA_HYPERV_HYPERCALL) {
-        memset(hv->s.hypercall_below, 0, 4); /* covered: no valid sequence when it reappears */
-        return;
-    }
     pta_memory_store_u32(mem, gpa, 0);
     pta_memory_store_u64(mem, gpa + 8, scale);
     pta_memory_store_u64(mem, gpa + 16, now - ticks);
-    pta_memory_store_u32(mem, gpa, hv->s.tsc_sequence);
+    pta_memory_store_u32(mem, gpa, tsc_stable(hv) ? hv->s.tsc_sequence : 0);
+}
+
+/* With new numbers and a new sequence. */
+static bool write_tsc_page(PtaHyperv *hv, unsigned vp)
+{
+    follow_sequence(hv);
+    do {
+        hv->s.tsc_sequence++;
+    } while (hv->s.tsc_sequence == 0 || hv->s.tsc_sequence == UINT32_MAX);
+    if (tsc_page_covered(hv)) {
+        memset(hv->s.hypercall_below, 0, 4); /* no valid sequence when it reappears */
+        return true;
+    }
+    fill_tsc_page(hv, vp);
+    return tell_overlay(hv, vp, PTA_HYPERV_REFERENCE_TSC,
+                        hv->s.overlay_msr[PTA_HYPERV_REFERENCE_TSC]);
 }
 
 /* ---- overlays, how they come and go ---- */
 
 /* Takes an overlay away. */
-static void uncover(PtaHyperv *hv, unsigned overlay)
+static void uncover(PtaHyperv *hv, unsigned overlay, unsigned vp)
 {
     unsigned other = !overlay;
     if (!enabled(hv, overlay)) {
         return;
+    }
+    tell_overlay(hv, vp, overlay, hv->s.overlay_msr[overlay] & ~HV_PAGE_ENABLE);
+    if (overlay == PTA_HYPERV_REFERENCE_TSC) {
+        follow_sequence(hv);
     }
     if (enabled(hv, other) && page_of(hv, other) == page_of(hv, overlay) && hv->s.top == other) {
         /* The other one lies on top: what we covered is now what it covers. */
@@ -100,14 +150,14 @@ static void uncover(PtaHyperv *hv, unsigned overlay)
     hv->s.overlay_msr[overlay] &= ~(uint64_t)HV_PAGE_ENABLE;
 }
 
-/* What an overlay shows at first. */
-static void fill_page(unsigned overlay, uint8_t page[4096])
+/* What an overlay shows at first: an entry point, and INT3 where nobody should jump; or zeros. */
+static void fill_page(const PtaHyperv *hv, unsigned overlay, uint8_t page[4096])
 {
-    /* VMCALL; RET: the entry point. Elsewhere a jump meets INT3. */
-    static const uint8_t code[] = { 0x0f, 0x01, 0xc1, 0xc3 };
+    const uint8_t *insn = hv->params.hypercall_insn;
     memset(page, overlay == PTA_HYPERV_HYPERCALL ? 0xcc : 0, 4096);
     if (overlay == PTA_HYPERV_HYPERCALL) {
-        memcpy(page, code, sizeof(code));
+        memcpy(page, insn, sizeof(hv->params.hypercall_insn));
+        page[sizeof(hv->params.hypercall_insn)] = 0xc3; /* RET */
     }
 }
 
@@ -117,7 +167,7 @@ static bool cover(PtaHyperv *hv, unsigned overlay, uint64_t msr, unsigned vp)
     PtaMemory *mem = hv->params.memory;
     uint64_t gpa = msr & PTA_PAGE_MASK;
     uint8_t page[4096];
-    fill_page(overlay, page);
+    fill_page(hv, overlay, page);
     if (pta_memory_read(mem, gpa, below(hv, overlay), PTA_PAGE_SIZE) != PTA_MEM_OK ||
         pta_memory_write(mem, gpa, page, sizeof(page)) != PTA_MEM_OK) {
         memset(below(hv, overlay), 0, PTA_PAGE_SIZE);
@@ -125,10 +175,15 @@ static bool cover(PtaHyperv *hv, unsigned overlay, uint64_t msr, unsigned vp)
     }
     hv->s.top = overlay;
     hv->s.overlay_msr[overlay] = msr;
-    if (overlay == PTA_HYPERV_REFERENCE_TSC) {
-        write_tsc_page(hv, vp);
+    if (enabled(hv, PTA_HYPERV_REFERENCE_TSC) && tsc_page_covered(hv)) {
+        tell_overlay(hv, vp, PTA_HYPERV_REFERENCE_TSC, 0);
     }
-    return true;
+    bool known = overlay == PTA_HYPERV_REFERENCE_TSC ? write_tsc_page(hv, vp)
+                                                     : tell_overlay(hv, vp, overlay, msr);
+    if (!known) {
+        uncover(hv, overlay, vp);
+    }
+    return known;
 }
 
 static bool is_ram_page(PtaHyperv *hv, uint64_t gpa)
@@ -149,7 +204,7 @@ static bool write_overlay_msr(PtaHyperv *hv, unsigned overlay, uint64_t value, u
         hv->s.overlay_msr[overlay] = value;
         return true;
     }
-    uncover(hv, overlay);
+    uncover(hv, overlay, vp);
     if (enable) {
         return cover(hv, overlay, value, vp);
     }
@@ -170,12 +225,16 @@ static bool write_hypercall_msr(PtaHyperv *hv, uint64_t value, unsigned vp)
     return write_overlay_msr(hv, PTA_HYPERV_HYPERCALL, value, vp);
 }
 
-static void write_guest_os_id(PtaHyperv *hv, uint64_t value)
+static bool write_guest_os_id(PtaHyperv *hv, uint64_t value, unsigned vp)
 {
-    hv->s.guest_os_id = value;
     if (value == 0) {
-        uncover(hv, PTA_HYPERV_HYPERCALL);
+        uncover(hv, PTA_HYPERV_HYPERCALL, vp);
     }
+    if (!tell(hv, vp, HV_MSR_GUEST_OS_ID, value)) {
+        return false;
+    }
+    hv->s.guest_os_id = value;
+    return true;
 }
 
 /*
@@ -240,7 +299,7 @@ bool pta_hyperv_msr_read(PtaHyperv *hv, unsigned vp, uint32_t msr, uint64_t *val
         *value = hv->s.overlay_msr[PTA_HYPERV_REFERENCE_TSC];
         return true;
     case HV_MSR_TSC_FREQUENCY:
-        *value = hv->params.tsc_hz;
+        *value = hv->tsc_hz;
         return true;
     case HV_MSR_APIC_FREQUENCY:
         *value = hv->params.apic_hz;
@@ -273,8 +332,7 @@ static bool msr_write_locked(PtaHyperv *hv, unsigned vp, uint32_t msr, uint64_t 
 {
     switch (msr) {
     case HV_MSR_GUEST_OS_ID:
-        write_guest_os_id(hv, value);
-        return true;
+        return write_guest_os_id(hv, value, vp);
     case HV_MSR_HYPERCALL:
         return write_hypercall_msr(hv, value, vp);
     case HV_MSR_RESET:
@@ -352,11 +410,22 @@ bool pta_hyperv_hypercall(PtaHyperv *hv, unsigned vp, PtaX86Regs *regs)
 
 /* ---- life and state ---- */
 
+void pta_hyperv_set_tsc_hz(PtaHyperv *hv, uint64_t hz)
+{
+    g_assert(hz >= PTA_HYPERV_MIN_TSC_HZ);
+    hv->tsc_hz = hz;
+}
+
 PtaHyperv *pta_hyperv_new(const PtaHypervParams *params)
 {
-    g_assert(params->n_vps > 0 && params->n_vps <= PTA_HYPERV_MAX_VPS && params->tsc_hz > 10000000);
+    static const uint8_t vmcall[] = { 0x0f, 0x01, 0xc1 };
+    g_assert(params->n_vps > 0 && params->n_vps <= PTA_HYPERV_MAX_VPS);
     PtaHyperv *hv = g_new0(PtaHyperv, 1);
     hv->params = *params;
+    pta_hyperv_set_tsc_hz(hv, params->tsc_hz);
+    if (params->hypercall_insn[0] == 0) {
+        memcpy(hv->params.hypercall_insn, vmcall, sizeof(vmcall));
+    }
     g_mutex_init(&hv->lock);
     return hv;
 }
@@ -369,12 +438,19 @@ void pta_hyperv_free(PtaHyperv *hv)
     }
 }
 
+/* The back end forgets the guest, and what was covered reappears: the upper page first, so that the
+ * lower one's is uncovered last. */
+static void forget(PtaHyperv *hv)
+{
+    uncover(hv, hv->s.top, 0);
+    uncover(hv, !hv->s.top, 0);
+    tell(hv, 0, HV_MSR_GUEST_OS_ID, 0);
+}
+
 void pta_hyperv_reset(PtaHyperv *hv)
 {
     g_mutex_lock(&hv->lock);
-    /* The upper one first, so that the lower one's page is uncovered last. */
-    uncover(hv, hv->s.top);
-    uncover(hv, !hv->s.top);
+    forget(hv);
     memset(&hv->s, 0, sizeof(hv->s));
     g_mutex_unlock(&hv->lock);
 }
@@ -431,18 +507,30 @@ const PtaStateDesc pta_hyperv_state = {
 void pta_hyperv_get_state(PtaHyperv *hv, PtaHypervState *state)
 {
     g_mutex_lock(&hv->lock);
+    follow_sequence(hv);
     *state = hv->s;
     g_mutex_unlock(&hv->lock);
 }
 
 /* RAM holds the overlays after a snapshot; after a reset in place what they cover is there. */
-static void show_again(PtaHyperv *hv, unsigned overlay)
+static bool show_again(PtaHyperv *hv, unsigned overlay)
 {
     uint8_t page[4096];
-    if (enabled(hv, overlay)) {
-        fill_page(overlay, page);
-        pta_memory_write(hv->params.memory, page_of(hv, overlay), page, sizeof(page));
+    if (!enabled(hv, overlay)) {
+        return true;
     }
+    fill_page(hv, overlay, page);
+    pta_memory_write(hv->params.memory, page_of(hv, overlay), page, sizeof(page));
+    return overlay == PTA_HYPERV_REFERENCE_TSC ||
+           tell_overlay(hv, 0, overlay, hv->s.overlay_msr[overlay]);
+}
+
+/* The upper one last. */
+static bool show_all_again(PtaHyperv *hv)
+{
+    return tell(hv, 0, HV_MSR_GUEST_OS_ID, hv->s.guest_os_id) && show_again(hv, !hv->s.top) &&
+           show_again(hv, hv->s.top) &&
+           (!enabled(hv, PTA_HYPERV_REFERENCE_TSC) || write_tsc_page(hv, 0));
 }
 
 bool pta_hyperv_set_state(PtaHyperv *hv, const PtaHypervState *state, GError **error)
@@ -459,11 +547,11 @@ bool pta_hyperv_set_state(PtaHyperv *hv, const PtaHypervState *state, GError **e
         }
     }
     g_mutex_lock(&hv->lock);
+    tell_overlay(hv, 0, PTA_HYPERV_HYPERCALL, 0); /* pages that are no overlays any more */
+    tell_overlay(hv, 0, PTA_HYPERV_REFERENCE_TSC, 0);
     hv->s = *state;
-    /* The upper one last. */
-    show_again(hv, !hv->s.top);
-    show_again(hv, hv->s.top);
+    bool known = show_all_again(hv);
     g_mutex_unlock(&hv->lock);
-    pta_hyperv_update_time(hv);
-    return true;
+    return known ||
+           pta_throw(error, PTA_ERROR_HOST, "hyperv: the back end does not take the state");
 }

@@ -7,6 +7,9 @@
  * guest has at their address, and that reappears when they go or move. The covered page is kept
  * here and is part of the state; guest memory holds the overlay.
  *
+ * The state is here with every back end. One that answers guests by itself (KVM's Hyper-V) is told
+ * what it needs for that (`mirror`), so a machine moves from one back end to the other.
+ *
  * Threads: MSRs and hypercalls any VP thread, LOCKED by its own lock; everything else MAIN while no
  * VP runs.
  */
@@ -18,6 +21,8 @@
 #include "src/state/state.h"
 
 #define PTA_HYPERV_MAX_VPS 64
+/* The scale of the reference TSC page has 64 bits behind the point and none before it. */
+#define PTA_HYPERV_MIN_TSC_HZ UINT64_C(20000000)
 
 typedef struct PtaHyperv PtaHyperv;
 
@@ -31,6 +36,14 @@ typedef struct PtaHypervParams {
     /* The TSC of a VP, called from its thread or while no VP runs. NULL: the TSC is
      * clock_ns * tsc_hz / 10^9. */
     uint64_t (*tsc)(void *opaque, unsigned vp);
+    /* Whether clock and TSCs run at one rate; while they do not, the reference TSC page says that it is
+     * of no use. NULL: they do. */
+    bool (*tsc_stable)(void *opaque);
+    /* PtaBackendOps.hyperv_mirror; NULL: the back end wants to know nothing. With it, the numbers in the
+     * reference TSC page are those of the back end once a VP has run. */
+    bool (*mirror)(void *opaque, unsigned vp, uint32_t msr, uint64_t value);
+    /* PtaBackendOps.hypercall_insn; all zero: VMCALL. */
+    uint8_t hypercall_insn[3];
     /* The guest wrote the reset MSR. VP thread, returns at once. May be NULL. */
     void (*reset)(void *opaque, unsigned vp);
     /* The guest wrote that it has crashed: the five parameters, and the text that it left, or NULL
@@ -49,6 +62,10 @@ bool pta_hyperv_hypercall(PtaHyperv *hv, unsigned vp, PtaX86Regs *regs);
 
 /* Power-on state; the covered pages reappear. */
 void pta_hyperv_reset(PtaHyperv *hv);
+
+/* Another TSC frequency than the parameters'; what the guest has been told of it follows with the next
+ * pta_hyperv_set_state() or pta_hyperv_update_time(). */
+void pta_hyperv_set_tsc_hz(PtaHyperv *hv, uint64_t hz);
 
 /* The relation of TSC and reference time has changed (restored on another host, clock set): the
  * page gets new numbers and a new sequence. */

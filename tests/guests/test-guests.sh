@@ -12,7 +12,7 @@ CC=${CC:-cc}
 # shellcheck source=tests/lib/tap.sh
 . "$srcdir/tests/lib/tap.sh"
 
-guests64="traps paging syscall debug smc strings lapic smp"
+guests64="traps paging syscall debug smc strings lapic hyperv smp"
 guests32="segments tasks vm86 modes"
 limit=300 # generous: a build with sanitizers on a busy machine
 
@@ -51,12 +51,13 @@ for option in -m64 -m32; do
 done
 command -v objcopy >/dev/null || tap_skip_all "no objcopy (Debian: binutils)"
 
-# run NAME MODEL [VPS]: every line of the guest's TAP becomes one of ours.
+# run NAME MODEL [VPS [BACKEND]]: every line of the guest's TAP becomes one of ours.
 run() {
-    vps=${3:-1} what="$2 $1${3:+ with $3 VPs}"
+    vps=${3:-1} backend=${4:-soft} hypervisor=none what="$2 $1${3:+ with $3 VPs}${4:+ on $4}"
+    [ "$1" = hyperv ] && hypervisor=hyperv
     cat >"$work/$1.json" <<JSON
 { "name": "$1",
-  "partition": { "vps": $vps, "backend": "soft", "cpu-model": "$2", "hypervisor": "none" },
+  "partition": { "vps": $vps, "backend": "$backend", "cpu-model": "$2", "hypervisor": "$hypervisor" },
   "memory": { "size": "64M" },
   "boot": { "kernel": "$1.elf" },
   "devices": [ { "id": "com1", "type": "uart16550", "chardev": { "type": "stdio" } },
@@ -91,6 +92,10 @@ for g in $guests64; do
             continue
         fi
         for model in x86-64-v1 host; do run "$g" $model; done
+        if [ "$g" = hyperv ] && [ -w /dev/kvm ] &&
+            grep -q "define PTA_HAVE_KVM 1" "${abs_builddir:-$PWD}/config.h"; then
+            run "$g" x86-64-v1 1 kvm
+        fi
     else
         tap_result 1 "$g builds" "$work/log"
     fi

@@ -431,6 +431,208 @@ static void hostile_states_are_refused(void **state)
     assert_true(pta_hyperv_set_state(w->hv, good, NULL));
 }
 
+/* ---- a back end that answers guests by itself ---- */
+
+/* As KVM does: it writes its entry point into the page at once, and the numbers of the reference TSC page
+ * when a VP runs, whoever's page that is by then. */
+typedef struct Kernel {
+    uint64_t os_id, hypercall, tsc;
+    bool refuse;
+} Kernel;
+static Kernel kernel;
+
+static bool mirror(void *opaque, unsigned vp, uint32_t msr, uint64_t value)
+{
+    static const uint8_t vmmcall[] = { 0x0f, 0x01, 0xd9, 0xc3 };
+    World *w = opaque;
+    assert_true(vp < 4);
+    if (kernel.refuse && (value & 1)) {
+        return false;
+    }
+    switch (msr) {
+    case HV_MSR_GUEST_OS_ID:
+        kernel.os_id = value;
+        kernel.hypercall &= value ? UINT64_MAX : ~UINT64_C(1);
+        return true;
+    case HV_MSR_HYPERCALL:
+        if (kernel.os_id != 0) {
+            kernel.hypercall = value;
+            if (value & 1) {
+                pta_memory_write(w->mem, value & PTA_PAGE_MASK, vmmcall, sizeof(vmmcall));
+            }
+        }
+        return true;
+    case HV_MSR_REFERENCE_TSC:
+        kernel.tsc = value;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void kernel_runs_vp(World *w)
+{
+    uint64_t gpa = kernel.tsc & PTA_PAGE_MASK;
+    if (kernel.tsc & 1) {
+        pta_memory_store_u32(w->mem, gpa, sequence(w, gpa) + 1);
+        pta_memory_store_u64(w->mem, gpa + 8, 0x1111);
+    }
+}
+
+static PtaHyperv *new_mirrored(World *w)
+{
+    PtaHypervParams p = {
+        .memory = w->mem,
+        .n_vps = 4,
+        .tsc_hz = 2000000000,
+        .apic_hz = 1000000000,
+        .opaque = w,
+        .clock_ns = clock_ns,
+        .mirror = mirror,
+        .hypercall_insn = { 0x66, 0xe7, 0xea },
+    };
+    kernel = (Kernel){ 0 };
+    return pta_hyperv_new(&p);
+}
+
+static void assert_is_kernels_page(World *w, uint64_t gpa)
+{
+    static const uint8_t code[] = { 0x0f, 0x01, 0xd9, 0xc3, 0xcc };
+    uint8_t got[5];
+    pta_memory_read(w->mem, gpa, got, 5);
+    assert_memory_equal(got, code, 5);
+}
+
+static void the_back_end_is_told(void **state)
+{
+    World *w = *state;
+    pta_hyperv_free(w->hv);
+    w->hv = new_mirrored(w);
+    wr(w, HV_MSR_GUEST_OS_ID, LINUX_ID);
+    wr(w, HV_MSR_HYPERCALL, 0x3001);
+    wr(w, HV_MSR_REFERENCE_TSC, 0x9001);
+    assert_int_equal(kernel.os_id, LINUX_ID);
+    assert_int_equal(kernel.hypercall, 0x3001);
+    assert_int_equal(kernel.tsc, 0x9001);
+    assert_is_kernels_page(w, 0x3000);
+    kernel_runs_vp(w);
+    /* It moves: what was covered is whole again, and stays so. */
+    wr(w, HV_MSR_HYPERCALL, 0x4001);
+    wr(w, HV_MSR_REFERENCE_TSC, 0xa001);
+    kernel_runs_vp(w);
+    assert_page_is(w, 0x3000, 0xa3);
+    assert_page_is(w, 0x9000, 0xa9);
+    assert_is_kernels_page(w, 0x4000);
+    wr(w, HV_MSR_GUEST_OS_ID, 0);
+    assert_int_equal(kernel.hypercall & 1, 0);
+    assert_page_is(w, 0x4000, 0xa4);
+    pta_hyperv_reset(w->hv);
+    kernel_runs_vp(w);
+    assert_page_is(w, 0xa000, 0xaa);
+    assert_int_equal(kernel.tsc & 1, 0);
+    assert_int_equal(kernel.os_id, 0);
+}
+
+static void what_the_back_end_refuses_is_not(void **state)
+{
+    World *w = *state;
+    pta_hyperv_free(w->hv);
+    w->hv = new_mirrored(w);
+    wr(w, HV_MSR_GUEST_OS_ID, LINUX_ID);
+    kernel.refuse = true;
+    assert_false(pta_hyperv_msr_write(w->hv, 0, HV_MSR_HYPERCALL, 0x3001));
+    assert_false(pta_hyperv_msr_write(w->hv, 0, HV_MSR_REFERENCE_TSC, 0x9001));
+    assert_int_equal(rd(w, HV_MSR_HYPERCALL) & 1, 0);
+    assert_page_is(w, 0x3000, 0xa3);
+    assert_page_is(w, 0x9000, 0xa9);
+    /* A state with such a page as well. */
+    g_autofree PtaHypervState *s = g_new0(PtaHypervState, 1);
+    g_autoptr(GError) error = NULL;
+    s->guest_os_id = LINUX_ID;
+    s->overlay_msr[PTA_HYPERV_HYPERCALL] = 0x3001;
+    assert_false(pta_hyperv_set_state(w->hv, s, &error));
+    assert_true(g_error_matches(error, PTA_ERROR, PTA_ERROR_HOST));
+}
+
+/* From the software CPU to KVM and back: pages, what they cover, and sequences go along. */
+static void state_moves_between_back_ends(void **state)
+{
+    World *w = *state;
+    g_autofree PtaHypervState *s = g_new0(PtaHypervState, 1);
+    g_autoptr(GError) error = NULL;
+    wr(w, HV_MSR_GUEST_OS_ID, LINUX_ID);
+    wr(w, HV_MSR_HYPERCALL, 0x3001);
+    wr(w, HV_MSR_REFERENCE_TSC, 0x9001);
+    uint32_t first = sequence(w, 0x9000);
+    pta_hyperv_get_state(w->hv, s);
+    pta_hyperv_free(w->hv);
+
+    w->hv = new_mirrored(w);
+    assert_true(pta_hyperv_set_state(w->hv, s, &error));
+    assert_int_equal(kernel.hypercall, 0x3001);
+    assert_int_equal(kernel.tsc, 0x9001);
+    assert_is_kernels_page(w, 0x3000);
+    kernel_runs_vp(w);
+    kernel_runs_vp(w);
+    uint32_t kernels = sequence(w, 0x9000);
+    assert_true(kernels > first);
+    pta_hyperv_get_state(w->hv, s);
+    assert_int_equal(s->tsc_sequence, kernels);
+    pta_hyperv_free(w->hv);
+
+    w->hv = new_hyperv(w, 2000000000, false);
+    assert_true(pta_hyperv_set_state(w->hv, s, &error));
+    assert_is_hypercall_page(w, 0x3000);
+    assert_int_equal(sequence(w, 0x9000), kernels + 1);
+    assert_int_equal(page_time(w, 0x9000, w->ns * 2), rd(w, HV_MSR_TIME_REF_COUNT));
+    wr(w, HV_MSR_HYPERCALL, 0);
+    wr(w, HV_MSR_REFERENCE_TSC, 0);
+    assert_page_is(w, 0x3000, 0xa3);
+    assert_page_is(w, 0x9000, 0xa9);
+}
+
+/* A state in place of another: the back end does not write to pages that are the guest's own now. */
+static void pages_of_before_are_forgotten(void **state)
+{
+    World *w = *state;
+    g_autofree PtaHypervState *s = g_new0(PtaHypervState, 1);
+    pta_hyperv_free(w->hv);
+    w->hv = new_mirrored(w);
+    wr(w, HV_MSR_GUEST_OS_ID, LINUX_ID);
+    wr(w, HV_MSR_HYPERCALL, 0x3001);
+    wr(w, HV_MSR_REFERENCE_TSC, 0x9001);
+    assert_true(pta_hyperv_set_state(w->hv, s, NULL));
+    pta_memory_fill(w->mem, 0x9000, 0xa9, PTA_PAGE_SIZE); /* RAM comes back with the state */
+    kernel_runs_vp(w);
+    assert_page_is(w, 0x9000, 0xa9);
+    assert_int_equal(kernel.hypercall & 1, 0);
+    assert_int_equal(kernel.os_id, 0);
+}
+
+static bool unstable(void *opaque)
+{
+    (void)opaque;
+    return false;
+}
+
+static void a_page_of_no_use_says_so(void **state)
+{
+    World *w = *state;
+    const PtaHypervParams p = {
+        .memory = w->mem,
+        .n_vps = 1,
+        .tsc_hz = 2000000000,
+        .apic_hz = 1000000000,
+        .opaque = w,
+        .clock_ns = clock_ns,
+        .tsc_stable = unstable,
+    };
+    pta_hyperv_free(w->hv);
+    w->hv = pta_hyperv_new(&p);
+    wr(w, HV_MSR_REFERENCE_TSC, 0x9001);
+    assert_int_equal(sequence(w, 0x9000), 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -448,6 +650,11 @@ int main(void)
         T(every_field_is_saved),
         T(state_goes_through_json_and_back),
         T(hostile_states_are_refused),
+        T(the_back_end_is_told),
+        T(what_the_back_end_refuses_is_not),
+        T(state_moves_between_back_ends),
+        T(pages_of_before_are_forgotten),
+        T(a_page_of_no_use_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
