@@ -1,7 +1,10 @@
 #!/bin/sh
-# Freestanding guests in the software CPU: each is built here, runs in a machine of its own, and
-# prints TAP on its serial port. The images also run elsewhere, for comparison:
+# Freestanding guests in the software CPU, or another back end: each is built here, runs in a machine of
+# its own, and prints TAP on its serial port. The images also run elsewhere, for comparison:
 #   test-guests.sh --keep FOLDER     builds them and leaves them there
+#   test-guests.sh --built FOLDER [GUEST…]
+#                                    runs those that were left there, all or some, and builds none;
+#                                    tests/kvm does that with PTA_TEST_BACKEND=kvm
 #   qemu-system-x86_64 -accel tcg -cpu max -kernel FOLDER/traps.elf -serial stdio -display none \
 #       -device isa-debug-exit,iobase=0xf4,iosize=4
 set -u
@@ -14,6 +17,7 @@ CC=${CC:-cc}
 
 guests64="traps paging syscall debug smc strings lapic hyperv smp"
 guests32="segments tasks vm86 modes"
+default_backend=${PTA_TEST_BACKEND:-soft}
 limit=300 # generous: a build with sanitizers on a busy machine
 
 flags="-std=gnu11 -O1 -g0 -Wall -Wextra -ffreestanding -fno-stack-protector -fno-builtin
@@ -33,7 +37,12 @@ build32() {
         "$guests/$1.c" -o "$work/$1.elf" >"$work/log" 2>&1
 }
 
+built=
 case ${1:-} in
+--built)
+    built=$2
+    shift 2
+    ;;
 --keep)
     work=$2
     for g in $guests64; do build64 "$g" || { cat "$work/log"; exit 1; }; done
@@ -44,16 +53,30 @@ esac
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-echo 'int x;' >"$work/probe.c"
-for option in -m64 -m32; do
-    $CC $option -ffreestanding -c "$work/probe.c" -o "$work/probe.o" 2>/dev/null ||
-        tap_skip_all "$CC does not compile for x86 ($option)"
-done
-command -v objcopy >/dev/null || tap_skip_all "no objcopy (Debian: binutils)"
+if [ -n "$built" ]; then
+    build64() { cp "$built/$1.elf" "$work/"; }
+    build32() { cp "$built/$1.elf" "$work/"; }
+else
+    echo 'int x;' >"$work/probe.c"
+    for option in -m64 -m32; do
+        $CC $option -ffreestanding -c "$work/probe.c" -o "$work/probe.o" 2>/dev/null ||
+            tap_skip_all "$CC does not compile for x86 ($option)"
+    done
+    command -v objcopy >/dev/null || tap_skip_all "no objcopy (Debian: binutils)"
+fi
+
+# wanted NAME: whether this guest is among those that were asked for.
+only=" $* "
+wanted() {
+    case $only in
+    "  " | *" $1 "*) return 0 ;;
+    esac
+    return 1
+}
 
 # run NAME MODEL [VPS [BACKEND]]: every line of the guest's TAP becomes one of ours.
 run() {
-    vps=${3:-1} backend=${4:-soft} hypervisor=none what="$2 $1${3:+ with $3 VPs}${4:+ on $4}"
+    vps=${3:-1} backend=${4:-$default_backend} hypervisor=none what="$2 $1${3:+ with $3 VPs}${4:+ on $4}"
     [ "$1" = hyperv ] && hypervisor=hyperv
     cat >"$work/$1.json" <<JSON
 { "name": "$1",
@@ -84,6 +107,7 @@ JSON
 }
 
 for g in $guests64; do
+    wanted "$g" || continue
     if build64 "$g"; then
         if [ "$g" = smp ]; then
             run "$g" x86-64-v1 2
@@ -101,6 +125,7 @@ for g in $guests64; do
     fi
 done
 for g in $guests32; do
+    wanted "$g" || continue
     if build32 "$g"; then
         run "$g" x86-64-v1
     else

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes what the tests with a Linux guest need, in CACHE/guest: vmlinuz, busybox, initrd.img (with
-# tests/lib/guest-init.sh), initrd-watchdog.img, which has the drivers of watchdog and panic device as well, and
-# initrd-smp.img, with stress-ng and smp-threads.
+# tests/lib/guest-init.sh), initrd-watchdog.img, which has the drivers of watchdog and panic device as
+# well, and initrd-smp.img, with stress-ng and smp-threads; kvm-modules, KVM for the first level of tests/kvm.
 # Usage: guest-files.sh CACHE
 set -u
 if [ $# -ne 1 ]; then
@@ -17,6 +17,7 @@ guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd.img" $PTA_GUEST_MODU
 # shellcheck disable=SC2086
 guest_initramfs "$1" "$here/guest-init.sh" "$1/guest/initrd-watchdog.img" $PTA_GUEST_MODULES wdat_wdt \
     pvpanic-mmio || exit 1
+guest_modules "$1" "$1/guest/kvm-modules" kvm-amd || exit 1
 
 # make_smp CACHE: the guest of tests/guests/smp.py; nothing else needs it.
 make_smp() {

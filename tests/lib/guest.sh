@@ -141,11 +141,25 @@ guest_add_program() {
     cp -L "$3/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$3/lib64/"
 }
 
+# guest_modules CACHE FOLDER [MODULE…]: modules of the kernel's package, uncompressed, and FOLDER/order.
+guest_modules() {
+    _modules=
+    for _folder in "$1/guest/kernel/root/lib/modules/"* "$1/guest/kernel/root/usr/lib/modules/"*; do
+        [ -d "$_folder" ] && _modules=$_folder
+    done
+    _to_folder=$2
+    shift 2
+    mkdir -p "$_to_folder" && : >"$_to_folder/order" || return 1
+    for _module in "$@"; do
+        guest_add_module "$_modules" "$_module" "$_to_folder" || return 1
+    done
+}
+
 # guest_initramfs CACHE INIT OUT [MODULE…]: an initramfs with busybox, INIT as /init, modules, and
 # what is in the folder GUEST_EXTRA, if that is set.
 # Not compressed: a guest in software would unpack it more slowly than it is read.
 guest_initramfs() {
-    _guest=$(cd "$1/guest" && pwd) _init=$2 _out=$3
+    _guest=$(cd "$1/guest" && pwd) _cache=$1 _init=$2 _out=$3
     shift 3
     _tree=$_out.tree
     rm -rf "$_tree"
@@ -157,13 +171,7 @@ guest_initramfs() {
     for _applet in $("$_guest/busybox" --list); do
         [ -e "$_tree/bin/$_applet" ] || ln -s busybox "$_tree/bin/$_applet"
     done
-    for _folder in "$_guest/kernel/root/lib/modules/"* "$_guest/kernel/root/usr/lib/modules/"*; do
-        [ -d "$_folder" ] && _modules=$_folder
-    done
-    : >"$_tree/lib/modules/order"
-    for _module in "$@"; do
-        guest_add_module "$_modules" "$_module" "$_tree/lib/modules" || return 1
-    done
+    guest_modules "$_cache" "$_tree/lib/modules" "$@" || return 1
     (cd "$_tree" && find . | LC_ALL=C sort | "$_guest/busybox" cpio -o -H newc -R 0:0 2>/dev/null) \
         >"$_out.new" || {
         guest_complain "cannot write $_out; is the disk full?"

@@ -1,0 +1,366 @@
+"""Real KVM on any host: QEMU's TCG emulates a CPU with AMD's SVM, and on it Debian's kernel with kvm-amd
+is the *first level*, in which tests run `partita` with /dev/kvm; its guests are the second level.
+
+The first level has an initramfs that is put together here: busybox, the programs under test at the
+paths that they have on this host, with the libraries that the loader names, python3 with the
+modules that tests import, and the tests' own files. Four serial ports go in and out:
+
+    ttyS0  the kernel's console and what the tests write to standard error: a log
+    ttyS1  results: lines of TAP, each behind the name of its job
+    ttyS2  what was left in /out, as a tar archive, at the end
+
+All jobs of one boot are in a few lanes, which run side by side. A job's TAP becomes ours: numbered anew,
+behind the job's name, and one more result says whether it came to its end. Nothing here can hang: the
+whole boot has a time limit, and what has not come by then is a failure.
+"""
+
+import os
+import re
+import select
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+SRC = os.path.abspath(os.environ.get("abs_srcdir") or os.path.join(os.path.dirname(__file__), "..", ".."))
+BUILD = os.path.abspath(os.environ.get("abs_builddir") or ".")
+CACHE = os.path.abspath(os.environ.get("PTA_CACHE") or os.path.join(SRC, ".cache"))
+GUEST = os.path.join(CACHE, "guest")
+MODULES = os.path.join(GUEST, "kvm-modules")
+# The whole boot; a run takes a fraction of it on an idle machine.
+LIMIT = float(os.environ.get("PTA_NESTED_LIMIT", "900"))
+# What the tests import. Compiled here: in the first level that would take longer than the tests.
+PYTHON_MODULES = ("encodings.ascii encodings.latin_1 fcntl json os re select signal socket struct subprocess "
+                  "sys tempfile threading time traceback").split()
+# Where the sources, the build and the cache are in the first level.
+IN_SRC, IN_BUILD, IN_CACHE = "/pta/src", "/pta/build", "/pta/cache"
+
+
+def skip_all(reason):
+    print("1..0 # SKIP " + reason)
+    sys.exit(0)
+
+
+def which(name):
+    for folder in os.environ.get("PATH", "").split(":") + ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]:
+        path = os.path.join(folder, name)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None
+
+
+def python_program():
+    """Debian's if it is there, so that gdb, which has its own, finds the same modules."""
+    return "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+
+
+def prerequisites():
+    """Skips the whole test if something is missing."""
+    if os.uname().machine != "x86_64":
+        skip_all("the first level's programs are this host's, and that is no x86-64")
+    for program, package in (("qemu-system-x86_64", "qemu-system-x86"), ("ldd", "libc-bin")):
+        if not which(program):
+            skip_all("no %s (Debian: %s)" % (program, package))
+    for need in ("vmlinuz", "busybox", "kvm-modules/order"):
+        if not os.path.exists(os.path.join(GUEST, need)):
+            skip_all("no %s (tests/lib/guest-files.sh .cache makes it)" % os.path.join(GUEST, need))
+    partita = os.path.join(BUILD, "partita")
+    with open(partita, "rb") as file:
+        sanitized = re.search(rb"__(asan|tsan)_init", file.read())
+    if sanitized and os.environ.get("PTA_NESTED_SANITIZED") != "1":
+        skip_all("a build with sanitizers takes too long in an emulated machine "
+                 "(PTA_NESTED_SANITIZED=1 runs it all the same)")
+
+
+class Tree:
+    """The first level's root file system; written as an archive of cpio's `newc` kind."""
+
+    def __init__(self):
+        self.entries = {}
+        for folder in ("dev", "proc", "sys", "tmp", "out", "root", "run", "etc"):
+            self.folder("/" + folder)
+
+    def folder(self, path):
+        if path not in ("", "/") and path not in self.entries:
+            self.folder(os.path.dirname(path))
+            self.entries[path] = (stat.S_IFDIR | 0o755, b"")
+
+    def data(self, path, data, mode=0o644):
+        self.folder(os.path.dirname(path))
+        self.entries[path] = (stat.S_IFREG | mode, data)
+
+    def file(self, path, source):
+        with open(source, "rb") as file:
+            self.data(path, file.read(), 0o755 if os.access(source, os.X_OK) else 0o644)
+
+    def link(self, path, to):
+        self.folder(os.path.dirname(path))
+        self.entries[path] = (stat.S_IFLNK | 0o777, to.encode())
+
+    def files(self, path, source, keep=lambda name: True):
+        """A folder with all that is in it."""
+        for folder, _, names in os.walk(source):
+            for name in names:
+                if keep(name):
+                    own = os.path.join(folder, name)
+                    self.file(os.path.join(path, os.path.relpath(own, source)), own)
+
+    def libraries(self, source):
+        done = subprocess.run(["ldd", source], capture_output=True, text=True)
+        if "not found" in done.stdout:
+            raise OSError("%s lacks a library: %s" % (source, done.stdout))
+        for library in re.findall(r"(/\S+) \(0x", done.stdout):
+            if library not in self.entries:
+                self.file(library, library)
+
+    def program(self, source, path=None):
+        """A program at the path it has here, or another, and its libraries and loader."""
+        self.file(path or source, source)
+        self.libraries(source)
+
+    def python(self):
+        """The interpreter, the modules of PYTHON_MODULES and all that those import."""
+        program = python_program()
+        self.program(program)
+        self.link("/bin/python3", program)
+        script = ("import sys, py_compile as p, importlib.util as u, %s\n"
+                  "for m in list(sys.modules.values()):\n"
+                  "    f = getattr(m, '__file__', None)\n"
+                  "    if f and f.endswith('.py'):\n"
+                  "        c = u.cache_from_source(f)\n"
+                  "        t = sys.argv[1] + c\n"
+                  "        p.compile(f, t, f, True, invalidation_mode=p.PycInvalidationMode.UNCHECKED_HASH)\n"
+                  "        print(f, c, t)\n"
+                  "    elif f: print(f)\n" % ", ".join(PYTHON_MODULES))
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([program, "-I", "-c", script, folder], check=True, capture_output=True,
+                                  text=True)
+            for line in done.stdout.splitlines():
+                words = line.split()
+                self.file(words[0], words[0])
+                if len(words) == 3:
+                    self.file(words[1], words[2])
+                else:
+                    self.libraries(words[0])
+        # Python looks for this folder, empty or not, to know where it is installed.
+        self.folder(next(os.path.dirname(path) for path in self.entries if path.endswith("/os.py")) +
+                    "/lib-dynload")
+
+    def write(self, path):
+        with open(path, "wb") as out:
+            number = 0
+            for name, (mode, data) in [*sorted(self.entries.items()), ("TRAILER!!!", (0, b""))]:
+                number += 1
+                name = name.lstrip("/").encode() + b"\0"
+                links = 2 if stat.S_ISDIR(mode) else 1
+                fields = (number, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(name), 0)
+                head = b"070701" + b"".join(b"%08x" % field for field in fields) + name
+                out.write(head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4))
+
+
+INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /bin /sbin /usr/bin /usr/sbin
+/bin/busybox --install -s /bin
+export PATH=/bin:/usr/bin:/sbin:/usr/sbin HOME=/root TERM=dumb
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/shm /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /tmp
+mount -t devpts devpts /dev/pts
+ip link set lo up
+while read -r module; do insmod /lib/modules/$module; done </lib/modules/order
+ln -s /proc/self/fd /dev/fd
+stty -F /dev/ttyS1 raw -echo
+stty -F /dev/ttyS2 raw -echo
+exec 3>/dev/ttyS1 </dev/null
+echo "@ up $(cut -d ' ' -f 1 /proc/uptime) $(ls /dev/kvm 2>&1)" >&3
+. /etc/environment
+# job NAME COMMAND...: in a folder of its own, its lines behind its name.
+job() {
+    name=$1
+    shift
+    echo "@ begin $name" >&3
+    mkdir -p /tmp/$name && cd /tmp/$name
+    { "$@"; echo "@ end $?"; } | awk -v name="$name" '{ print name "|" $0; fflush() }' >&3
+    cd /
+    rm -rf /tmp/$name
+}
+for lane in /etc/lanes/*; do
+    (. $lane) &
+done
+wait
+[ -z "$(ls /out)" ] || tar -c -C /out . >/dev/ttyS2
+echo "@ done $(cut -d ' ' -f 1 /proc/uptime)" >&3
+exec 3>&- # waits until all is written
+poweroff -f
+"""
+
+
+class Result:
+    """Our TAP, made of that of all jobs."""
+
+    def __init__(self):
+        self.number = 0
+        self.failed = 0
+
+    def line(self, good, text):
+        self.number += 1
+        self.failed += not good
+        print("%s %d - %s" % ("ok" if good else "not ok", self.number, text), flush=True)
+
+    def plan(self):
+        print("1..%d" % self.number, flush=True)
+
+
+class Job:
+    """What has been heard of a job."""
+
+    def __init__(self, name, result):
+        self.name, self.result = name, result
+        self.seen = 0
+        self.planned = None
+        self.status = None
+        self.skipped = None
+
+    def hear(self, line):
+        end = re.fullmatch(r"@ end (\d+)", line)
+        test = re.match(r"(ok|not ok)\b *(\d*)(?: - )?(.*)", line)
+        plan = re.match(r"1\.\.(\d+)(?: # SKIP (.*))?$", line)
+        if end:
+            self.status = int(end.group(1))
+        elif test:
+            self.seen += 1
+            self.result.line(test.group(1) == "ok", "%s: %s" % (self.name, test.group(3)))
+        elif plan:
+            self.planned, self.skipped = int(plan.group(1)), plan.group(2)
+        elif line.strip():
+            print("# %s: %s" % (self.name, line.lstrip("# ")), flush=True)
+
+    def finish(self):
+        if self.skipped is not None and self.planned == 0:
+            self.result.line(True, "%s # SKIP %s" % (self.name, self.skipped))
+            return
+        self.result.line(self.status == 0 and self.planned == self.seen and self.seen > 0,
+                         "%s: ends with status 0 (%s) after all of its %s tests (%d)"
+                         % (self.name, self.status, self.planned, self.seen))
+
+
+class FirstLevel:
+    """One boot: add files to `tree` and jobs, then run()."""
+
+    def __init__(self, memory=1536, lanes=2):
+        self.memory = memory
+        self.tree = Tree()
+        self.jobs = {}
+        self.lanes = [[] for _ in range(lanes)]
+        self.environment = {
+            "abs_srcdir": IN_SRC, "srcdir": IN_SRC, "builddir": IN_BUILD, "abs_builddir": IN_BUILD,
+            "PTA_CACHE": IN_CACHE, "G_DEBUG": "fatal-warnings", "PYTHONDONTWRITEBYTECODE": "1",
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "PTA_TEST_BACKEND": os.environ.get("PTA_TEST_BACKEND", "kvm")}
+        self.tree.file("/bin/busybox", os.path.join(GUEST, "busybox"))
+        self.tree.files("/lib/modules", MODULES)
+        self.tree.program(os.path.join(BUILD, "partita"), IN_BUILD + "/partita")
+
+    def source(self, *names):
+        """Files of the source tree, at the same place."""
+        for name in names:
+            self.tree.file(os.path.join(IN_SRC, name), os.path.join(SRC, name))
+
+    def guest(self, *names):
+        for name in names:
+            self.tree.file(os.path.join(IN_CACHE, "guest", name), os.path.join(GUEST, name))
+
+    def job(self, name, command, lane=0):
+        self.jobs[name] = None
+        self.lanes[lane].append("job %s %s\n" % (name, command))
+
+    def command(self, folder):
+        ports = []
+        for port in ("console", "results", "files"):
+            ports += ["-chardev", "file,id=%s,path=%s/%s" % (port, folder, port), "-serial",
+                      "chardev:" + port]
+        return [which("qemu-system-x86_64"), "-M", "q35", "-accel", "tcg,thread=multi,tb-size=512",
+                "-cpu", os.environ.get("PTA_NESTED_CPU", "EPYC"), "-smp", "2", "-m", str(self.memory),
+                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", *ports,
+                "-kernel", os.path.join(GUEST, "vmlinuz"), "-initrd", folder + "/initrd",
+                "-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check"]
+
+    def run(self, result):
+        """Boots, and reports all jobs; the caller prints the plan."""
+        environment = "".join("export %s='%s'\n" % pair for pair in sorted(self.environment.items()))
+        self.tree.data("/etc/environment", environment.encode())
+        for number, lane in enumerate(self.lanes):
+            self.tree.data("/etc/lanes/%d" % number, "".join(lane).encode())
+        self.tree.data("/init", INIT.encode(), 0o755)
+        self.jobs = {name: Job(name, result) for name in self.jobs}
+        keep = os.environ.get("PTA_NESTED_KEEP")
+        with tempfile.TemporaryDirectory(prefix="partita-nested-") as folder:
+            if keep:
+                os.makedirs(keep, exist_ok=True)
+                folder = keep
+            self.tree.write(folder + "/initrd")
+            if not os.path.exists(folder + "/results"):
+                os.mkfifo(folder + "/results")
+            self.boot(folder, result)
+
+    def boot(self, folder, result):
+        begin = time.monotonic()
+        results = os.open(folder + "/results", os.O_RDONLY | os.O_NONBLOCK)
+        with open(folder + "/qemu.log", "wb") as log:
+            process = subprocess.Popen(self.command(folder), stdin=subprocess.DEVNULL, stdout=log,
+                                       stderr=log)
+        done = self.listen(results, process, begin)
+        if not done and process.poll() is None:
+            process.kill()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        os.close(results)
+        for job in self.jobs.values():
+            job.finish()
+        if not done or result.failed:
+            print("# the first level's console:")
+            for name in ("qemu.log", "console"):
+                with open(os.path.join(folder, name), errors="replace") as file:
+                    for line in file.read().splitlines()[-80:]:
+                        print("#   " + line)
+        print("# %.1f s in all" % (time.monotonic() - begin))
+
+    def listen(self, results, process, begin):
+        """Lines of the results until the last one; whether it came."""
+        text = b""
+        ended = False
+        while time.monotonic() - begin < LIMIT:
+            if not select.select([results], [], [], 0.2)[0]:
+                ended = process.poll() is not None
+                if ended:
+                    return False
+                continue
+            data = os.read(results, 65536)
+            if not data:
+                if process.poll() is not None:
+                    return False
+                time.sleep(0.05)
+                continue
+            *lines, text = (text + data).split(b"\n")
+            for line in lines:
+                if self.hear(line.decode(errors="replace").rstrip("\r"), time.monotonic() - begin):
+                    return True
+        print("# the first level has not come to its end within %g s" % LIMIT)
+        return False
+
+    def hear(self, line, now):
+        name, _, rest = line.partition("|")
+        if name in self.jobs and rest:
+            self.jobs[name].hear(rest)
+        elif line.startswith("@ "):
+            print("# [%.1f s] first level: %s" % (now, line[2:]), flush=True)
+            return line.startswith("@ done")
+        return False
