@@ -21,8 +21,9 @@
 
 #define MAX_PHYS_BITS 40 /* of every model */
 
-/* Skylake-S: leaf 15H's frequencies are believed, and the kernel knows that it speculates. */
-#define SIGNATURE_INTEL UINT32_C(0x000506e3)
+/* Ice Lake: leaf 15H is believed, the kernel knows that it speculates, and no erratum of the APIC timer makes
+ * it turn the deadline off, as one of Skylake does. */
+#define SIGNATURE_INTEL UINT32_C(0x000706e5)
 
 /* Controls of speculation in leaf 7: MD_CLEAR, and from IBRS to SSBD. */
 #define LEAF7_SPECULATION (BIT(10) | UINT32_C(0xfc000000))
