@@ -27,5 +27,10 @@ tests_kvm_test_kvm_state_SOURCES = tests/kvm/test-kvm-state.c tests/kvm/state-ge
 tests_kvm_test_kvm_state_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_kvm_test_kvm_state_LDADD = $(unit_libs)
 TESTS += tests/kvm/test-kvm-state
+check_PROGRAMS += tests/kvm/test-kvm-irq
+tests_kvm_test_kvm_irq_SOURCES = tests/kvm/test-kvm-irq.c tests/device/fixture.c tests/device/fixture.h
+tests_kvm_test_kvm_irq_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_kvm_test_kvm_irq_LDADD = $(unit_libs)
+TESTS += tests/kvm/test-kvm-irq
 endif
 endif
