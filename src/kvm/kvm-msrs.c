@@ -121,7 +121,7 @@ static bool in_model(const KvmVp *vp, const KnownMsr *k)
     case MSR_TSC_AUX:
         return pta_cpuid_has(vp->m->cpuid, PTA_X86_FEAT_RDTSCP);
     case MSR_SPEC_CTRL:
-        return pta_x86_spec_ctrl_known(vp->m->cpuid) != 0;
+        return pta_x86_has_spec_ctrl(vp->m->cpuid);
     default:
         return true;
     }

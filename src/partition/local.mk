@@ -44,6 +44,12 @@ tests_unit_test_cpuid_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_cpuid_LDADD = $(unit_libs)
 TESTS += tests/unit/test-cpuid
 
+check_PROGRAMS += tests/unit/test-x86-state-check
+tests_unit_test_x86_state_check_SOURCES = tests/unit/test-x86-state-check.c tests/lib/cmocka-all.h
+tests_unit_test_x86_state_check_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_x86_state_check_LDADD = $(unit_libs)
+TESTS += tests/unit/test-x86-state-check
+
 partition_fixture = tests/lib/cmocka-all.h tests/lib/fake-backend.c tests/lib/fake-backend.h \
 	tests/lib/partition-fixture.c tests/lib/partition-fixture.h
 

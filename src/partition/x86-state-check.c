@@ -216,13 +216,11 @@ static uint32_t leaf(const PtaCpuidTable *t, uint32_t function, unsigned reg)
     return out[reg];
 }
 
-uint64_t pta_x86_spec_ctrl_known(const PtaCpuidTable *t)
+/* IBRS and IBPB, STIBP, SSBD: Intel's bits, AMD's bits. */
+bool pta_x86_has_spec_ctrl(const PtaCpuidTable *t)
 {
-    enum { IBRS = 1, STIBP = 2, SSBD = 4 };
-    uint32_t edx = leaf(t, 7, 3), ebx = leaf(t, 0x80000008, 1);
-    return (edx & BIT(26) || ebx & BIT(14) ? IBRS | STIBP : 0) |
-           (edx & BIT(27) || ebx & BIT(15) ? STIBP : 0) |
-           (edx & BIT(31) || ebx & BIT(24) ? SSBD : 0);
+    return (leaf(t, 7, 3) & (BIT(26) | BIT(27) | BIT(31))) ||
+           (leaf(t, 0x80000008, 1) & (BIT(14) | BIT(15) | BIT(24)));
 }
 
 static bool check_msrs(const PtaCpuidTable *t, const PtaX86Msrs *m, GError **error)
@@ -246,7 +244,8 @@ static bool check_msrs(const PtaCpuidTable *t, const PtaX86Msrs *m, GError **err
     if (m->tsc_aux >> 32) {
         return bad(error, "TSC_AUX", m->tsc_aux);
     }
-    if (m->spec_ctrl & ~pta_x86_spec_ctrl_known(t)) {
+    /* Which of its bits there are, the CPU says. */
+    if (m->spec_ctrl >> 32 || (m->spec_ctrl != 0 && !pta_x86_has_spec_ctrl(t))) {
         return bad(error, "SPEC_CTRL", m->spec_ctrl);
     }
     return check_mtrrs(t, &m->mtrrs, error);
@@ -293,7 +292,7 @@ static bool check_fpu(const PtaX86Xsave *x, GError **error)
                      "FPU state: MXCSR is 0x%x, which has reserved bits", mxcsr);
 }
 
-bool pta_x86_state_check(const PtaCpuidTable *cpuid, const PtaX86State *s, GError **error)
+bool pta_x86_state_check_form(const PtaX86State *s, GError **error)
 {
     if (s->debug.dr6 >> 32) {
         return bad(error, "DR6", s->debug.dr6);
@@ -301,10 +300,14 @@ bool pta_x86_state_check(const PtaCpuidTable *cpuid, const PtaX86State *s, GErro
     if (s->debug.dr7 >> 32) {
         return bad(error, "DR7", s->debug.dr7);
     }
+    return check_segments(&s->regs, error) && check_code(&s->regs, error) &&
+           check_events(&s->events, error) && check_fpu(&s->xsave, error);
+}
+
+bool pta_x86_state_check(const PtaCpuidTable *cpuid, const PtaX86State *s, GError **error)
+{
     return check_control(cpuid, &s->regs, error) && check_xcr0(cpuid, &s->regs, error) &&
-           check_segments(&s->regs, error) && check_code(&s->regs, error) &&
-           check_msrs(cpuid, &s->msrs, error) && check_events(&s->events, error) &&
-           check_fpu(&s->xsave, error);
+           check_msrs(cpuid, &s->msrs, error) && pta_x86_state_check_form(s, error);
 }
 
 /* ---- the local APIC ---- */

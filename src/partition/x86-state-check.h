@@ -10,11 +10,13 @@
 
 /* Bits of CR4 that the table's features give a meaning. */
 uint64_t pta_x86_cr4_known(const PtaCpuidTable *cpuid);
-/* Bits of IA32_SPEC_CTRL that CPUID offers; 0: there is no such MSR. */
-uint64_t pta_x86_spec_ctrl_known(const PtaCpuidTable *cpuid);
+/* Whether CPUID offers anything of IA32_SPEC_CTRL. */
+bool pta_x86_has_spec_ctrl(const PtaCpuidTable *cpuid);
 bool pta_x86_pat_valid(uint64_t pat);
 
-/* BAD_SNAPSHOT, which names the field. All but the local APIC. */
+/* BAD_SNAPSHOT, which names the field. All but the local APIC; _form: what no model has (segments, RFLAGS,
+ * debug registers, events, FPU), the rest is right. */
+bool pta_x86_state_check_form(const PtaX86State *state, GError **error);
 bool pta_x86_state_check(const PtaCpuidTable *cpuid, const PtaX86State *state, GError **error);
 /* The local APIC of VP `vp`, and IA32_APIC_BASE. */
 bool pta_x86_lapic_check(const PtaCpuidTable *cpuid, unsigned vp, const PtaX86Lapic *lapic,

@@ -4,12 +4,8 @@
  */
 #include "config.h"
 
+#include "src/partition/x86-state-check.h"
 #include "src/soft/system.h"
-
-static bool has(const X86Cpu *c, PtaX86Feature f)
-{
-    return pta_cpuid_has(c->cpuid, f);
-}
 
 /* PAE paging without long mode: the only kind with PDPTE registers. */
 static bool uses_pdptes(uint64_t cr0, uint64_t cr4, uint64_t efer)
@@ -81,25 +77,12 @@ bool x86_set_cr3(X86Cpu *c, uint64_t value)
     return true;
 }
 
-uint64_t x86_cr4_known(const X86Cpu *c)
-{
-    uint64_t known = X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE |
-                     X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
-    known |= has(c, PTA_X86_FEAT_UMIP) ? X86_CR4_UMIP : 0;
-    known |= has(c, PTA_X86_FEAT_FSGSBASE) ? X86_CR4_FSGSBASE : 0;
-    known |= has(c, PTA_X86_FEAT_PCID) ? X86_CR4_PCIDE : 0;
-    known |= has(c, PTA_X86_FEAT_XSAVE) ? X86_CR4_OSXSAVE : 0;
-    known |= has(c, PTA_X86_FEAT_SMEP) ? X86_CR4_SMEP : 0;
-    known |= has(c, PTA_X86_FEAT_SMAP) ? X86_CR4_SMAP : 0;
-    return known;
-}
-
 bool x86_set_cr4(X86Cpu *c, uint64_t value)
 {
     const uint64_t paging =
         X86_CR4_PSE | X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_SMEP | X86_CR4_SMAP;
     uint64_t changed = c->cr4 ^ value;
-    if (value & ~x86_cr4_known(c)) {
+    if (value & ~pta_x86_cr4_known(c->cpuid)) {
         return false;
     }
     if (x86_in_long_mode(c) && !(value & X86_CR4_PAE)) {

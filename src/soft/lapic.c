@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+#include "src/partition/x86-state-check.h"
+
 /* The page's registers, by offset / 16, which is also the x2APIC MSR less 800H. */
 enum {
     REG_ID = 0x02,
@@ -739,32 +741,9 @@ void x86_lapic_get(X86Cpu *c, PtaX86Lapic *state)
     }
 }
 
-static bool vectors_valid(const PtaX86Lapic *s, unsigned reg)
-{
-    return (page_get(s, reg) & 0xffff) == 0;
-}
-
 bool x86_lapic_check(const X86Cpu *c, const PtaX86Lapic *s, uint64_t base, GError **error)
 {
-    const X86Lapic *l = c->lapic;
-    uint64_t reserved = 0x2ff | ~((UINT64_C(1) << c->cpuid->phys_bits) - 1);
-    uint64_t on = base & (BASE_EXTD | BASE_ENABLE);
-    if ((base & reserved) || on == BASE_EXTD ||
-        ((base & BASE_EXTD) && !has(l, PTA_X86_FEAT_X2APIC))) {
-        return pta_throw(error, PTA_ERROR_BAD_SNAPSHOT,
-                         "apic_base: 0x%" G_GINT64_MODIFIER "x cannot be", base);
-    }
-    bool ok = (base & BASE_EXTD ? page_get(s, REG_ID) == c->index
-                                : (page_get(s, REG_ID) & 0xffffff) == 0) &&
-              page_get(s, REG_TPR) <= 0xff && (page_get(s, REG_SVR) & ~SVR_MASK) == 0 &&
-              (page_get(s, REG_DCR) & ~DCR_MASK) == 0 &&
-              (page_get(s, REG_DFR) & DFR_ONES) == DFR_ONES && vectors_valid(s, REG_ISR) &&
-              vectors_valid(s, REG_IRR) && vectors_valid(s, REG_TMR);
-    for (unsigned i = 0; i < X86_N_LVT; i++) {
-        ok = ok && (page_get(s, REG_LVT + i) & ~lvt_mask(l, i)) == 0;
-    }
-    return ok ||
-           pta_throw(error, PTA_ERROR_BAD_SNAPSHOT, "lapic: a register has reserved bits set");
+    return pta_x86_lapic_check(c->cpuid, c->index, s, base, error);
 }
 
 void x86_lapic_set(X86Cpu *c, const PtaX86Lapic *s, uint64_t base, uint64_t deadline)

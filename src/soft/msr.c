@@ -4,6 +4,7 @@
  */
 #include "config.h"
 
+#include "src/partition/x86-state-check.h"
 #include "src/soft/lapic.h"
 #include "src/soft/soft.h"
 #include "src/soft/system.h"
@@ -54,17 +55,6 @@ enum {
 
 /* ---- memory types: kept and answered, without effect ---- */
 
-bool x86_pat_valid(uint64_t pat)
-{
-    for (unsigned i = 0; i < 8; i++) {
-        unsigned type = pat >> (i * 8) & 0xff;
-        if (type > 7 || type == 2 || type == 3) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool mtrr_type_valid(unsigned type)
 {
     return type <= 6 && type != 2 && type != 3;
@@ -98,21 +88,6 @@ static bool phys_mask_valid(const X86Cpu *c, uint64_t value)
 static bool def_type_valid(uint64_t value)
 {
     return !(value & ~UINT64_C(0xcff)) && mtrr_type_valid(value & 0xff);
-}
-
-bool x86_mtrrs_valid(const X86Cpu *c, const PtaX86Mtrrs *m)
-{
-    for (unsigned i = 0; i < G_N_ELEMENTS(m->fixed); i++) {
-        if (!fixed_valid(m->fixed[i])) {
-            return false;
-        }
-    }
-    for (unsigned i = 0; i < G_N_ELEMENTS(m->phys_base); i++) {
-        if (!phys_base_valid(c, m->phys_base[i]) || !phys_mask_valid(c, m->phys_mask[i])) {
-            return false;
-        }
-    }
-    return def_type_valid(m->def_type);
 }
 
 /* The MTRR that an MSR index names, or NULL. */
@@ -337,7 +312,7 @@ bool x86_wrmsr(X86Cpu *c, uint32_t msr, uint64_t value)
             (c->msr.misc_enable & ~MISC_ENABLE_WRITABLE) | (value & MISC_ENABLE_WRITABLE);
         return true;
     case MSR_PAT:
-        if (!x86_pat_valid(value)) {
+        if (!pta_x86_pat_valid(value)) {
             return false;
         }
         c->msr.pat = value;

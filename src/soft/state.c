@@ -7,13 +7,9 @@
 
 #include <string.h>
 
+#include "src/partition/x86-state-check.h"
 #include "src/soft/soft.h"
 #include "src/soft/system.h"
-
-#define RFLAGS_KNOWN                                                                        \
-    (X86_STATUS | X86_TF | X86_IF | X86_DF | X86_IOPL | X86_NT | X86_RF | X86_VM | X86_AC | \
-     X86_VIF | X86_VIP | X86_ID | 2)
-#define ATTRS_KNOWN (0xf0ff | PTA_X86_SEG_UNUSABLE)
 
 static PtaX86Segment get_segment(const X86Seg *s)
 {
@@ -87,121 +83,6 @@ static bool check_lent(const PtaX86Regs *r, GError **error)
     return r->cr8 <= 15 || bad(error, "CR8", r->cr8);
 }
 
-static bool check_control(const X86Cpu *c, const PtaX86Regs *r, GError **error)
-{
-    bool paging = r->cr0 & X86_CR0_PG;
-    if (r->cr0 >> 32 || (paging && !(r->cr0 & X86_CR0_PE)) ||
-        (r->cr0 & (X86_CR0_NW | X86_CR0_CD)) == X86_CR0_NW) {
-        return bad(error, "CR0", r->cr0);
-    }
-    if (r->cr4 & ~x86_cr4_known(c)) {
-        return bad(error, "CR4", r->cr4);
-    }
-    if (r->efer & ~(X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE)) {
-        return bad(error, "EFER", r->efer);
-    }
-    bool active = (r->efer & X86_EFER_LME) && paging;
-    if (!!(r->efer & X86_EFER_LMA) != active || (active && !(r->cr4 & X86_CR4_PAE))) {
-        return bad(error, "EFER", r->efer);
-    }
-    if ((r->cr4 & X86_CR4_PCIDE) && !active) {
-        return bad(error, "CR4", r->cr4);
-    }
-    if (r->cr3 >> c->cpuid->phys_bits) {
-        return bad(error, "CR3", r->cr3);
-    }
-    if (r->cr8 > 15) {
-        return bad(error, "CR8", r->cr8);
-    }
-    if (r->xss != 0) {
-        return bad(error, "XSS", r->xss);
-    }
-    uint64_t known = pta_cpuid_has(c->cpuid, PTA_X86_FEAT_AVX) ? 7 : 3;
-    if ((r->xcr0 & ~known) || (r->xcr0 & 6) == 4) {
-        return bad(error, "XCR0", r->xcr0);
-    }
-    return true;
-}
-
-static bool check_segments(const PtaX86Regs *r, GError **error)
-{
-    static const char *const names[] = { "ES", "CS", "SS", "DS", "FS", "GS" };
-    bool active = r->efer & X86_EFER_LMA;
-    for (unsigned i = 0; i < PTA_X86_N_SEGS; i++) {
-        if (!x86_canonical(r->seg[i].base) || (r->seg[i].attrs & ~ATTRS_KNOWN)) {
-            return bad(error, names[i], r->seg[i].attrs);
-        }
-        if (i < PTA_X86_FS && r->seg[i].base >> 32) {
-            return bad(error, names[i], r->seg[i].base);
-        }
-    }
-    const PtaX86Segment *cs = &r->seg[PTA_X86_CS];
-    bool wide = active && (cs->attrs & X86_ATTR_L);
-    if (wide && (cs->attrs & X86_ATTR_DB)) {
-        return bad(error, "CS", cs->attrs);
-    }
-    if (wide ? !x86_canonical(r->rip) : r->rip >> 32) {
-        return bad(error, "RIP", r->rip);
-    }
-    const PtaX86Segment *system[] = { &r->tr, &r->ldtr };
-    for (unsigned i = 0; i < G_N_ELEMENTS(system); i++) {
-        if (!x86_canonical(system[i]->base) || (system[i]->attrs & ~ATTRS_KNOWN)) {
-            return bad(error, i ? "LDTR" : "TR", system[i]->attrs);
-        }
-    }
-    if (!x86_canonical(r->gdtr.base) || !x86_canonical(r->idtr.base)) {
-        return bad(error, "a descriptor table's base", r->gdtr.base);
-    }
-    if ((r->rflags & ~(uint64_t)RFLAGS_KNOWN) || !(r->rflags & 2) ||
-        ((r->rflags & X86_VM) && (active || !(r->cr0 & X86_CR0_PE)))) {
-        return bad(error, "RFLAGS", r->rflags);
-    }
-    return true;
-}
-
-static bool check_msrs(const X86Cpu *c, const PtaX86Msrs *m, GError **error)
-{
-    const uint64_t addresses[] = { m->lstar, m->cstar, m->kernel_gs_base, m->sysenter_esp,
-                                   m->sysenter_eip };
-    for (unsigned i = 0; i < G_N_ELEMENTS(addresses); i++) {
-        if (!x86_canonical(addresses[i])) {
-            return bad(error, "an address in an MSR", addresses[i]);
-        }
-    }
-    if (!x86_pat_valid(m->pat)) {
-        return bad(error, "PAT", m->pat);
-    }
-    if (!x86_mtrrs_valid(c, &m->mtrrs)) {
-        return bad(error, "an MTRR", m->mtrrs.def_type);
-    }
-    if (m->sfmask >> 32 || m->sysenter_cs >> 32 || m->tsc_aux >> 32) {
-        return bad(error, "SFMASK, SYSENTER_CS or TSC_AUX", m->sfmask);
-    }
-    if (m->spec_ctrl != 0) {
-        return bad(error, "SPEC_CTRL", m->spec_ctrl);
-    }
-    return true;
-}
-
-static bool check_rest(const PtaX86State *s, GError **error)
-{
-    const PtaX86Events *e = &s->events;
-    if (s->debug.dr6 >> 32 || s->debug.dr7 >> 32) {
-        return bad(error, "DR6 or DR7", s->debug.dr7);
-    }
-    if (e->activity > PTA_X86_SHUTDOWN) {
-        return bad(error, "the activity", e->activity);
-    }
-    if (e->interrupt_shadow > 3 || e->nmi_pending > 1 || e->nmi_blocked > 1 || e->smi_blocked > 1 ||
-        e->exception_pending > 1 || e->has_error_code > 1) {
-        return bad(error, "an event flag", e->interrupt_shadow);
-    }
-    if (e->exception_pending && (e->vector > 31 || e->vector == X86_NMI)) {
-        return bad(error, "the pending exception", e->vector);
-    }
-    return true;
-}
-
 static void set_regs(X86Cpu *c, const PtaX86Regs *r)
 {
     memcpy(c->gpr, r->gpr, sizeof(r->gpr));
@@ -232,9 +113,9 @@ static void set_regs(X86Cpu *c, const PtaX86Regs *r)
 bool x86_set_state(X86Cpu *c, const PtaX86State *state, GError **error)
 {
     bool lent = c->machine->stepping;
-    if (!(lent ? check_lent(&state->regs, error) : check_control(c, &state->regs, error)) ||
-        !check_segments(&state->regs, error) || !(lent || check_msrs(c, &state->msrs, error)) ||
-        !check_rest(state, error) || !x86_fpu_set(c, &state->xsave, error)) {
+    if (!(lent ? check_lent(&state->regs, error) && pta_x86_state_check_form(state, error)
+               : pta_x86_state_check(c->cpuid, state, error)) ||
+        !x86_fpu_set(c, &state->xsave, error)) {
         return false;
     }
     set_regs(c, &state->regs);

@@ -192,12 +192,6 @@ void x86_task_switch(X86Cpu *c, const X86Insn *in, uint16_t selector, const X86D
 void x86_task_switch_selector(X86Cpu *c, const X86Insn *in, uint16_t selector, X86TaskReason reason,
                               int64_t error);
 
-/* ---- what a CPU of this model accepts (cr.c, msr.c) ---- */
-
-uint64_t x86_cr4_known(const X86Cpu *c);
-bool x86_pat_valid(uint64_t pat);
-bool x86_mtrrs_valid(const X86Cpu *c, const PtaX86Mtrrs *m);
-
 /* ---- debugging ---- */
 
 /* #DB and DR6. */
