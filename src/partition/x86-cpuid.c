@@ -64,6 +64,10 @@ static const char *const feature_names[PTA_X86_N_FEATURES] = {
     [PTA_X86_FEAT_TSC_DEADLINE] = "tsc_deadline",
     [PTA_X86_FEAT_CLFLUSHOPT] = "clflushopt",
     [PTA_X86_FEAT_ERMS] = "erms",
+    [PTA_X86_FEAT_XSAVEOPT] = "xsaveopt",
+    [PTA_X86_FEAT_XSAVEC] = "xsavec",
+    [PTA_X86_FEAT_XGETBV1] = "xgetbv1",
+    [PTA_X86_FEAT_XSAVES] = "xsaves",
 };
 
 /* Where a feature shows: one bit of one register. */
@@ -72,6 +76,7 @@ typedef struct FeatureBit {
     uint32_t function;
     enum { EAX, EBX, ECX, EDX } reg;
     uint8_t bit;
+    uint8_t index; /* ECX */
 } FeatureBit;
 
 static const FeatureBit feature_bits[] = {
@@ -104,6 +109,10 @@ static const FeatureBit feature_bits[] = {
     { PTA_X86_FEAT_LZCNT, 0x80000001, ECX, 5 },
     { PTA_X86_FEAT_1GPAGES, 0x80000001, EDX, 26 },
     { PTA_X86_FEAT_RDTSCP, 0x80000001, EDX, 27 },
+    { PTA_X86_FEAT_XSAVEOPT, 0xd, EAX, 0, 1 },
+    { PTA_X86_FEAT_XSAVEC, 0xd, EAX, 1, 1 },
+    { PTA_X86_FEAT_XGETBV1, 0xd, EAX, 2, 1 },
+    { PTA_X86_FEAT_XSAVES, 0xd, EAX, 3, 1 },
 };
 
 /*
@@ -261,6 +270,7 @@ static void add_basic(PtaCpuidTable *t, const PtaCpuidParams *p)
     if (pta_cpuid_has(t, PTA_X86_FEAT_XSAVE)) {
         bool avx = pta_cpuid_has(t, PTA_X86_FEAT_AVX);
         add_indexed(t, 0xd, 0, avx ? 7 : 3, 0, avx ? 832 : 576, 0);
+        add_indexed(t, 0xd, 1, 0, 0, 0, 0);
         if (avx) {
             add_indexed(t, 0xd, 2, 256, 576, 0, 0);
         }
@@ -335,7 +345,7 @@ static void apply_features(PtaCpuidTable *t)
         }
         for (unsigned j = 0; j < t->n_leaves; j++) {
             PtaCpuidLeaf *l = &t->leaves[j];
-            if (l->function == f->function && l->index == 0) {
+            if (l->function == f->function && l->index == f->index) {
                 uint32_t *regs[] = { &l->eax, &l->ebx, &l->ecx, &l->edx };
                 *regs[f->reg] |= BIT(f->bit);
             }
@@ -347,7 +357,7 @@ bool pta_cpuid_feature_bit(PtaX86Feature feature, uint32_t *function, unsigned *
 {
     for (size_t i = 0; i < G_N_ELEMENTS(feature_bits); i++) {
         const FeatureBit *f = &feature_bits[i];
-        if (f->feature == feature) {
+        if (f->feature == feature && f->index == 0) {
             *function = f->function;
             *reg = f->reg;
             *bit = f->bit;
@@ -448,7 +458,8 @@ void pta_cpuid_query(const PtaCpuidTable *table, unsigned vp, uint64_t cr4, uint
         out[3] = vp;
         break;
     case 0xd:
-        if (known && index == 0) {
+        /* Sub-leaf 1: the compacted format, which is the same as long as AVX is all that there is. */
+        if (known && (index == 0 || (index == 1 && (out[0] & (BIT(1) | BIT(3)))))) {
             out[1] = xsave_size(xcr0);
         }
         break;

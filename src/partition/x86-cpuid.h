@@ -39,6 +39,10 @@ typedef enum PtaX86Feature {
     PTA_X86_FEAT_TSC_DEADLINE,
     PTA_X86_FEAT_CLFLUSHOPT,
     PTA_X86_FEAT_ERMS,
+    PTA_X86_FEAT_XSAVEOPT,
+    PTA_X86_FEAT_XSAVEC,
+    PTA_X86_FEAT_XGETBV1,
+    PTA_X86_FEAT_XSAVES,
     PTA_X86_N_FEATURES,
 } PtaX86Feature;
 
@@ -88,7 +92,7 @@ typedef struct PtaCpuidParams {
     const PtaX86Identity *identity; /* NULL: the software CPU's */
 } PtaCpuidParams;
 
-/* Where CPUID says that a feature is there (reg: 0 EAX to 3 EDX). False: it has no bit of its own. */
+/* Where CPUID with ECX 0 says that a feature is there (reg: 0 EAX to 3 EDX). False: nowhere. */
 bool pta_cpuid_feature_bit(PtaX86Feature feature, uint32_t *function, unsigned *reg, unsigned *bit);
 
 /* Errors: BAD_DESCRIPTION (unknown model: lists the known ones), UNSUPPORTED (lists the features

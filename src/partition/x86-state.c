@@ -65,6 +65,8 @@ static void reset_fpu(uint8_t *area)
     area[4] = 0xff; /* FTW = 5555H: eight zeros, none empty */
     area[24] = 0x80;
     area[25] = 0x1f; /* MXCSR = 1F80H */
+    area[28] = area[29] = 0xff; /* MXCSR_MASK */
+    area[512] = 3;              /* XSTATE_BV: x87 and SSE */
 }
 
 void pta_x86_state_reset(PtaX86State *state, uint32_t apic_id, int is_bsp)

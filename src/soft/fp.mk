@@ -1,8 +1,18 @@
 # Sources and tests of this directory; included by Makefile.am, all paths from the top.
 # x87, MMX and SSE of the software CPU.
-libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/fpu-x87.c src/soft/fpu-env.c \
+libpartita_a_SOURCES += src/soft/fpu.h src/soft/fpu-state.c src/soft/fpu-x87.c src/soft/fpu-env.c src/soft/xsave.c \
 	src/soft/fpu-kernel.h src/soft/fpu-kernel-x86.c src/soft/fpu-kernel-portable.c src/soft/sse.h src/soft/sse-move.c \
 	src/soft/sse-int.c src/soft/sse-fp.c src/soft/sse-fast.c src/soft/sse-ext.c src/soft/sse-41.c src/soft/sse-string.c src/soft/sse-forms.h
+
+if HAVE_CMOCKA
+if HOST_X86_64
+check_PROGRAMS += tests/cpu/test-xsave
+tests_cpu_test_xsave_SOURCES = tests/cpu/test-xsave.c $(cpu_harness) tests/lib/cmocka-all.h
+tests_cpu_test_xsave_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_cpu_test_xsave_LDADD = $(unit_libs)
+TESTS += tests/cpu/test-xsave
+endif
+endif
 
 # The differential test: the host's CPU against ours.
 check_PROGRAMS += tests/cpu/diff

@@ -1,6 +1,6 @@
 /*
  * The FPU's state as a whole: reset, the host's floating-point environment while a VP runs, MXCSR,
- * FXSAVE and FXRSTOR, the canonical state. VP's thread, or any while it does not run.
+ * FXSAVE and FXRSTOR. VP's thread, or any while it does not run.
  */
 #include "config.h"
 
@@ -378,29 +378,4 @@ void op_fxrstor(X86Cpu *c, const X86Insn *in)
         x86_raise_gp(c, in, 0);
     }
     x86_fxrstor_image(c, image, in->pfx & X86_PFX_REXW, sse, n_xmm(c));
-}
-
-/* ---- the canonical state ---- */
-
-/* The XSAVE header (SDM vol. 1, 13.4.2): x87 and SSE are in the area. */
-#define XSAVE_HEADER  512
-#define XSAVE_X87_SSE UINT64_C(3)
-
-void x86_fpu_get(X86Cpu *c, PtaX86Xsave *area)
-{
-    memset(area, 0, sizeof(*area));
-    x86_fxsave_image(c, area->area, true, 16);
-    put(area->area + XSAVE_HEADER, XSAVE_X87_SSE, 8);
-}
-
-bool x86_fpu_set(X86Cpu *c, const PtaX86Xsave *area, GError **error)
-{
-    const uint8_t *image = area->area;
-    const uint32_t mxcsr = (uint32_t)get(image + 24, 4);
-    if (mxcsr & ~MXCSR_WRITABLE) {
-        return pta_throw(error, PTA_ERROR_BAD_SNAPSHOT,
-                         "FPU state: MXCSR is 0x%x, which has reserved bits", mxcsr);
-    }
-    x86_fxrstor_image(c, image, true, true, 16);
-    return true;
 }

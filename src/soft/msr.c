@@ -34,6 +34,7 @@ enum {
     MSR_MTRR_FIX_4K = 0x268,
     MSR_PAT = 0x277,
     MSR_MTRR_DEF_TYPE = 0x2ff,
+    MSR_XSS = 0xda0,
 };
 #define MSR_EFER           UINT32_C(0xc0000080)
 #define MSR_STAR           UINT32_C(0xc0000081)
@@ -226,6 +227,9 @@ bool x86_rdmsr(X86Cpu *c, uint32_t msr, uint64_t *value)
     case MSR_TSC_AUX:
         *value = c->msr.tsc_aux;
         return pta_cpuid_has(c->cpuid, PTA_X86_FEAT_RDTSCP);
+    case MSR_XSS:
+        *value = c->xss;
+        return pta_cpuid_has(c->cpuid, PTA_X86_FEAT_XSAVES);
     default:
         if (p->msr_read && p->msr_read(p->opaque, c->index, msr, value)) {
             return true;
@@ -341,6 +345,8 @@ bool x86_wrmsr(X86Cpu *c, uint32_t msr, uint64_t value)
         }
         c->msr.tsc_aux = value;
         return true;
+    case MSR_XSS: /* there are no supervisor components */
+        return value == c->xss && pta_cpuid_has(c->cpuid, PTA_X86_FEAT_XSAVES);
     default:
         if (p->msr_write && p->msr_write(p->opaque, c->index, msr, value)) {
             return true;

@@ -417,8 +417,9 @@ static uint64_t soft_cpu_features(void)
 {
 #define F(name) (UINT64_C(1) << PTA_X86_FEAT_##name)
     return F(BASE) | F(X2APIC) | F(TSC_DEADLINE) | F(ERMS) | F(SMEP) | F(SMAP) | F(UMIP) |
-           F(FSGSBASE) | F(RDTSCP) | F(1GPAGES) | F(CX16) | F(LAHF64) | F(POPCNT) | F(SSE3) |
-           F(SSSE3) | F(SSE41) | F(SSE42);
+           F(FSGSBASE) | F(RDTSCP) | F(1GPAGES) | F(CX16) | F(LAHF64) | F(POPCNT) | F(XSAVE) |
+           F(XSAVEOPT) | F(XSAVEC) | F(XGETBV1) | F(XSAVES) | F(SSE3) | F(SSSE3) | F(SSE41) |
+           F(SSE42);
 #undef F
 }
 
@@ -447,6 +448,7 @@ static PtaBackend *soft_create(const PtaBackendParams *params, GError **error)
         m->cpuid = &m->own_cpuid;
     }
     m->n_vps = params->n_vps;
+    x86_xsave_layout(m);
     m->slots = x86_slots_copy(NULL, 0);
     g_mutex_init(&m->world);
     g_mutex_init(&m->dirty_lock);

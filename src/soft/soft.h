@@ -27,6 +27,13 @@ typedef struct X86Slots {
     X86Slot slot[]; /* sorted by gpa */
 } X86Slots;
 
+/* Components of the XSAVE area, from CPUID leaf 0DH: standard format. */
+typedef struct X86XsaveLayout {
+    uint64_t user;    /* which there are: XCR0 */
+    uint64_t aligned; /* to 64 bytes in the compacted format */
+    uint16_t offset[63], size[63];
+} X86XsaveLayout;
+
 struct X86Machine {
     PtaBackend be; /* base */
     const PtaPlatform *platform;
@@ -34,6 +41,7 @@ struct X86Machine {
     unsigned n_vps;
     bool stepping;           /* PtaBackendParams.stepping */
     PtaCpuidTable own_cpuid; /* stepping: `cpuid`, which has all features that we know */
+    X86XsaveLayout xsave;    /* CONST: xsave.c */
     X86Cpu *vps[PTA_MAX_VPS];
     X86Slots *slots;    /* ATOMIC; replaced only while no VP runs: others are readers (reader.h) */
     GMutex world;       /* world.c: held by `stopper` */
@@ -72,6 +80,9 @@ static inline uint64_t x86_vp_bit(const X86Cpu *c)
 
 /* Nanoseconds of the partition's clock; any thread. */
 uint64_t x86_clock_ns(const X86Machine *m);
+
+/* Fills m->xsave. */
+void x86_xsave_layout(X86Machine *m);
 
 /* ---- dirty.c ---- */
 

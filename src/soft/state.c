@@ -43,6 +43,7 @@ void x86_get_regs(X86Cpu *c, PtaX86Regs *r)
     r->cr8 = c->lapic ? x86_lapic_tpr(c) : 0;
     r->efer = c->efer;
     r->xcr0 = c->xcr0;
+    r->xss = c->xss;
 }
 
 void x86_get_state(X86Cpu *c, PtaX86State *state)
@@ -104,6 +105,7 @@ static void set_regs(X86Cpu *c, const PtaX86Regs *r)
     c->cr4 = r->cr4;
     c->efer = r->efer;
     c->xcr0 = r->xcr0;
+    c->xss = r->xss;
     /* SDM vol. 3, 24.4.1: the DPL of SS is the CPL. */
     c->cpl = !(r->cr0 & X86_CR0_PE) ? 0
              : r->rflags & X86_VM   ? 3

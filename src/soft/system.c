@@ -421,32 +421,7 @@ void op_wrgsbase(X86Cpu *c, const X86Insn *in)
     write_base(c, in, PTA_X86_GS);
 }
 
-/* ---- extended state, SMAP ---- */
-
-void op_xgetbv(X86Cpu *c, const X86Insn *in)
-{
-    if (!(c->cr4 & X86_CR4_OSXSAVE)) {
-        x86_raise_ud(c, in);
-    }
-    if ((uint32_t)c->gpr[PTA_X86_RCX] != 0) {
-        x86_raise_gp(c, in, 0);
-    }
-    set_pair(c, c->xcr0);
-}
-
-void op_xsetbv(X86Cpu *c, const X86Insn *in)
-{
-    if (!(c->cr4 & X86_CR4_OSXSAVE)) {
-        x86_raise_ud(c, in);
-    }
-    uint64_t value = (uint32_t)c->gpr[PTA_X86_RAX] | c->gpr[PTA_X86_RDX] << 32;
-    uint64_t known = 3 | (pta_cpuid_has(c->cpuid, PTA_X86_FEAT_AVX) ? 4 : 0);
-    if (c->cpl != 0 || (uint32_t)c->gpr[PTA_X86_RCX] != 0 || !(value & 1) || (value & ~known) ||
-        (value & 6) == 4) {
-        x86_raise_gp(c, in, 0);
-    }
-    c->xcr0 = value;
-}
+/* ---- SMAP ---- */
 
 static void set_ac(X86Cpu *c, const X86Insn *in, uint64_t ac)
 {

@@ -359,7 +359,7 @@ struct X86Cpu {
         uint64_t base;
         uint16_t limit;
     } gdtr, idtr;
-    uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
+    uint64_t cr0, cr2, cr3, cr4, efer, xcr0, xss;
     uint64_t dr[4], dr6, dr7;
     PtaX86Msrs msr; /* kernel_gs_base, star, … (apic_base: lapic.c) */
     X86Vec xmm[16];
@@ -406,6 +406,14 @@ struct X86Cpu {
     bool slack_set;      /* the thread's timer slack is small */
     uint32_t inside;     /* ATOMIC: executes guest code now: x86_enter() */
     uint64_t stats[18];  /* X86_STAT_* */
+
+    /* xsave.c: the canonical area as it was set, with the components that are not x87 and SSE as they
+     * are now; which of those are in use; and what x87 and SSE were loaded as. */
+    struct {
+        uint8_t area[PTA_X86_XSAVE_SIZE];
+        uint8_t image[512];
+        uint64_t in_use;
+    } xstate;
 };
 
 enum {
@@ -818,12 +826,14 @@ static inline bool x86_lapic_covers(const X86Cpu *c, uint64_t gpa)
     return (b & 0xc00) == 0x800 && (b & UINT64_C(0xfffffffffffff000)) == (gpa & ~UINT64_C(0xfff));
 }
 
-/* ---- FPU and SSE (fpu-*.c) ---- */
+/* ---- FPU and SSE (fpu-*.c, xsave.c) ---- */
 
 void x86_fpu_reset(X86Cpu *c);
 /* Around x86_run(): the host's MXCSR and x87 control word become the guest's (exceptions masked). */
 void x86_fpu_enter(X86Cpu *c);
 void x86_fpu_leave(X86Cpu *c);
+/* XCR0 as XSETBV takes it. */
+bool x86_xcr0_valid(const X86Cpu *c, uint64_t xcr0);
 void x86_fpu_get(X86Cpu *c, PtaX86Xsave *area);
 bool x86_fpu_set(X86Cpu *c, const PtaX86Xsave *area, GError **error);
 
