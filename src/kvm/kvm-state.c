@@ -229,10 +229,11 @@ static bool has_xsave(const KvmVp *vp)
     return pta_cpuid_has(vp->m->cpuid, PTA_X86_FEAT_XSAVE);
 }
 
-static uint64_t get_xcr0(const KvmVp *vp)
+/* As the VP has it, whatever the model says. */
+static uint64_t fetch_xcr0(const KvmVp *vp)
 {
     struct kvm_xcrs x = { 0 };
-    if (has_xsave(vp) && kvm_fetch(vp, KVM_GET_XCRS, &x)) {
+    if (kvm_fetch(vp, KVM_GET_XCRS, &x)) {
         for (unsigned i = 0; i < MIN(x.nr_xcrs, G_N_ELEMENTS(x.xcrs)); i++) {
             if (x.xcrs[i].xcr == 0) {
                 return x.xcrs[i].value;
@@ -242,10 +243,20 @@ static uint64_t get_xcr0(const KvmVp *vp)
     return 1;
 }
 
-static bool set_xcr0(const KvmVp *vp, uint64_t xcr0, GError **error)
+static uint64_t get_xcr0(const KvmVp *vp)
+{
+    return has_xsave(vp) ? fetch_xcr0(vp) : 1;
+}
+
+static bool give_xcr0(const KvmVp *vp, uint64_t xcr0, GError **error)
 {
     struct kvm_xcrs x = { .nr_xcrs = 1, .xcrs[0].value = xcr0 };
-    return !has_xsave(vp) || kvm_give(vp, KVM_SET_XCRS, &x, error);
+    return kvm_give(vp, KVM_SET_XCRS, &x, error);
+}
+
+static bool set_xcr0(const KvmVp *vp, uint64_t xcr0, GError **error)
+{
+    return !has_xsave(vp) || give_xcr0(vp, xcr0, error);
 }
 
 bool kvm_vp_get_regs(KvmVp *vp, PtaX86Regs *regs)
@@ -284,16 +295,26 @@ static void tidy_xsave(const KvmVp *vp, uint8_t *area)
     memset(area + end, 0, PTA_X86_XSAVE_SIZE - end);
 }
 
-static void get_xsave(const KvmVp *vp, PtaX86Xsave *x)
+/* The kernel's area, all of it; free with g_free. */
+static uint8_t *fetch_xsave(const KvmVp *vp)
 {
-    g_autofree uint8_t *area = g_malloc0(xsave_size(vp));
+    uint8_t *area = g_malloc0(xsave_size(vp));
     if (vp->m->caps.xsave2) {
         kvm_fetch(vp, KVM_GET_XSAVE2, area);
     } else {
         kvm_fetch(vp, KVM_GET_XSAVE, area);
     }
+    return area;
+}
+
+/* `all`: components that are not the model's as well. */
+static void get_xsave(const KvmVp *vp, bool all, PtaX86Xsave *x)
+{
+    g_autofree uint8_t *area = fetch_xsave(vp);
     memcpy(x->area, area, sizeof(x->area));
-    tidy_xsave(vp, x->area);
+    if (!all) {
+        tidy_xsave(vp, x->area);
+    }
 }
 
 static bool set_xsave(const KvmVp *vp, const PtaX86Xsave *x, GError **error)
@@ -429,7 +450,8 @@ static bool set_activity(KvmVp *vp, uint32_t activity, GError **error)
 
 /* ---- the whole ---- */
 
-static void get_state(KvmVp *vp, uint32_t mp_state, PtaX86State *state)
+/* `all`: of the extended registers, what is not the model's as well. */
+static void get_state(KvmVp *vp, uint32_t mp_state, bool all, PtaX86State *state)
 {
     struct kvm_vcpu_events events = { 0 };
     struct kvm_sregs2 sregs = { 0 };
@@ -438,9 +460,9 @@ static void get_state(KvmVp *vp, uint32_t mp_state, PtaX86State *state)
     fetch_regs(vp, &state->regs);
     fetch_sregs(vp, &sregs);
     get_sregs(&state->regs, &sregs);
-    state->regs.xcr0 = get_xcr0(vp);
+    state->regs.xcr0 = all ? fetch_xcr0(vp) : get_xcr0(vp);
     get_debug(vp, &state->debug);
-    get_xsave(vp, &state->xsave);
+    get_xsave(vp, all, &state->xsave);
     kvm_msrs_get(vp, &state->msrs);
     get_events(vp, &events, mp_state, state);
     state->tsc = kvm_vp_tsc(&vp->vp);
@@ -459,7 +481,7 @@ void kvm_vp_get_state(PtaBackendVp *be_vp, PtaX86State *state)
     struct kvm_mp_state mp = { 0 };
     memset(state, 0, sizeof(*state));
     kvm_fetch(vp, KVM_GET_MP_STATE, &mp); /* INIT and SIPI that wait change the registers */
-    get_state(vp, mp.mp_state, state);
+    get_state(vp, mp.mp_state, false, state);
 }
 
 /* What kvm_pvm would drop without a word. */
@@ -528,7 +550,7 @@ bool kvm_vp_set_state(PtaBackendVp *be_vp, const PtaX86State *state, GError **er
 void kvm_vp_get_step(KvmVp *vp, PtaX86State *before)
 {
     memset(before, 0, sizeof(*before));
-    get_state(vp, KVM_MP_STATE_RUNNABLE, before);
+    get_state(vp, KVM_MP_STATE_RUNNABLE, true, before);
 }
 
 #define DIFFERS(field) (memcmp(&before->field, &after->field, sizeof(after->field)) != 0)
@@ -576,13 +598,22 @@ static bool step_events(KvmVp *vp, const PtaX86State *before, const PtaX86State 
     return true;
 }
 
+/* What lies beyond our area stays. */
+static bool step_xsave(const KvmVp *vp, const PtaX86State *after, GError **error)
+{
+    g_autofree uint8_t *area = fetch_xsave(vp);
+    memcpy(area, after->xsave.area, sizeof(after->xsave.area));
+    return kvm_give(vp, KVM_SET_XSAVE, area, error);
+}
+
+/* Not checked against the model: it comes from this VP, which may be in a state that the model does not
+ * have (kvm_pvm shows the host's CPUID), and KVM has the last word. */
 bool kvm_vp_set_step(KvmVp *vp, const PtaX86State *before, const PtaX86State *after, GError **error)
 {
     /* General registers drop a pending exception: events come after them. */
-    return check_cpu(vp, after, error) && give_regs(vp, &after->regs, error) &&
-           step_sregs(vp, before, after, error) &&
-           (!DIFFERS(regs.xcr0) || set_xcr0(vp, after->regs.xcr0, error)) &&
-           (!DIFFERS(xsave) || set_xsave(vp, &after->xsave, error)) &&
+    return give_regs(vp, &after->regs, error) && step_sregs(vp, before, after, error) &&
+           (!DIFFERS(regs.xcr0) || give_xcr0(vp, after->regs.xcr0, error)) &&
+           (!DIFFERS(xsave) || step_xsave(vp, after, error)) &&
            (!DIFFERS(debug) || set_debug(vp, &after->debug, error)) &&
            (!DIFFERS(msrs) || kvm_msrs_set(vp, &after->msrs, error)) &&
            step_events(vp, before, after, error);

@@ -155,6 +155,7 @@ static PtaBackend *kvm_create(const PtaBackendParams *params, GError **error)
     m->n_vps = params->n_vps;
     g_mutex_init(&m->clock_lock);
     g_mutex_init(&m->coalesced_lock);
+    kvm_emulate_init(m);
     kvm_memory_init(m);
     if (!set_up(m, error)) {
         g_prefix_error(error, "kvm: ");

@@ -104,10 +104,14 @@ struct KvmPartition {
     uint64_t tsc_hz;                  /* MAIN */
     const PtaBackendOps *stepper_ops; /* CONST; may be NULL */
 
-    KvmDirty *dirty;       /* CONST */
-    KvmRoutes *routes;     /* CONST */
-    KvmStepper *stepper;   /* LOCKED by its own: made when first needed */
-    GMutex coalesced_lock; /* who empties the ring */
+    KvmDirty *dirty;   /* CONST */
+    KvmRoutes *routes; /* CONST */
+    GMutex stepper_lock;
+    KvmStepper *stepper; /* LOCKED(stepper_lock), and ATOMIC: made when first needed */
+    PtaDirtySinkFn
+        *stepper_sink;         /* LOCKED(stepper_lock): who follows what it writes; NULL: nobody */
+    void *stepper_sink_opaque; /* LOCKED(stepper_lock) */
+    GMutex coalesced_lock;     /* who empties the ring */
     struct kvm_coalesced_mmio_ring
         *coalesced; /* CONST: NULL if there is none. The kernel fills it under
                                                   its own lock; LOCKED(coalesced_lock) for reading */
@@ -281,7 +285,13 @@ bool kvm_hypercall_port(KvmVp *vp);
 
 /* KVM_EXIT_INTERNAL_ERROR with suberror EMULATION; as kvm_vp_exit(). */
 bool kvm_emulate(KvmVp *vp, PtaExit *exit);
+void kvm_emulate_init(KvmPartition *m);
 void kvm_emulate_fini(KvmPartition *m);
+/* What it writes: as the functions of PtaBackendOps, whether there is a stepper by now or not. They are called
+ * without a lock. */
+bool kvm_emulate_dirty_start(KvmPartition *m, PtaDirtySinkFn *sink, void *opaque, GError **error);
+void kvm_emulate_dirty_fetch(KvmPartition *m, uint64_t gpa, uint64_t size);
+void kvm_emulate_dirty_stop(KvmPartition *m);
 /* The map has changed: MAIN, no VP runs. */
 bool kvm_emulate_map(KvmPartition *m, const KvmSlot *slot, GError **error);
 void kvm_emulate_unmap(KvmPartition *m, const KvmSlot *slot);

@@ -116,8 +116,14 @@ bool x86_set_state(X86Cpu *c, const PtaX86State *state, GError **error)
 {
     bool lent = c->machine->stepping;
     if (!(lent ? check_lent(&state->regs, error) && pta_x86_state_check_form(state, error)
-               : pta_x86_state_check(c->cpuid, state, error)) ||
-        !x86_fpu_set(c, &state->xsave, error)) {
+               : pta_x86_state_check(c->cpuid, state, error))) {
+        return false;
+    }
+    if (!lent &&
+        !x86_xcr0_valid(c, state->regs.xcr0)) { /* components without a place in the area */
+        return bad(error, "XCR0", state->regs.xcr0);
+    }
+    if (!x86_fpu_set(c, &state->xsave, error)) {
         return false;
     }
     set_regs(c, &state->regs);

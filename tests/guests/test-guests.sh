@@ -15,7 +15,7 @@ CC=${CC:-cc}
 # shellcheck source=tests/lib/tap.sh
 . "$srcdir/tests/lib/tap.sh"
 
-guests64="traps paging syscall debug smc strings lapic hyperv smp"
+guests64="emulate traps paging syscall debug smc strings lapic hyperv smp"
 guests32="segments tasks vm86 modes"
 default_backend=${PTA_TEST_BACKEND:-soft}
 limit=300 # generous: a build with sanitizers on a busy machine
@@ -116,7 +116,7 @@ for g in $guests64; do
             continue
         fi
         for model in x86-64-v1 host; do run "$g" $model; done
-        if [ "$g" = hyperv ] && [ -w /dev/kvm ] &&
+        if { [ "$g" = hyperv ] || [ "$g" = emulate ]; } && [ -w /dev/kvm ] &&
             grep -q "define PTA_HAVE_KVM 1" "${abs_builddir:-$PWD}/config.h"; then
             run "$g" x86-64-v1 1 kvm
         fi

@@ -815,6 +815,10 @@ static void a_step_keeps_what_arrives(void **unused)
     assert_int_equal(end.events.nmi_pending, 1);
     put_reg(&end, REG_IRR + 3, 0);
     end.events.nmi_pending = 0;
+    /* A step has the area as the kernel has it, which is more than the model's. */
+    assert_int_equal(end.xsave.area[160], 0x77);
+    end.regs.xcr0 = after.regs.xcr0;
+    end.xsave = after.xsave;
     same("a step", &after, &end);
     /* HLT, and the exception is gone. */
     before = after;
@@ -825,10 +829,10 @@ static void a_step_keeps_what_arrives(void **unused)
     assert_int_equal(end.events.activity, PTA_X86_HALTED);
     assert_int_equal(end.events.exception_pending, 0);
     assert_true(in_irr(&end, 0x73));
-    /* What cannot be is refused here too. */
+    /* What cannot be is refused here too: by KVM. */
     after.regs.cr4 = UINT64_MAX;
     assert_false(kvm_vp_set_step(vp, &before, &after, &error));
-    assert_true(g_error_matches(error, PTA_ERROR, PTA_ERROR_BAD_SNAPSHOT));
+    assert_non_null(strstr(error->message, "SREGS"));
     machine_free(kvm);
 }
 
