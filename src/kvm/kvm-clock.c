@@ -167,6 +167,7 @@ void kvm_clock_start(PtaBackend *be)
         }
         m->vps[i]->frozen.valid = false;
     }
+    kvm_irq_release(m);
 }
 
 void kvm_clock_stop(PtaBackend *be)
@@ -184,6 +185,7 @@ void kvm_clock_stop(PtaBackend *be)
         kvm_lapic_freeze(m->vps[i]);
         m->vps[i]->frozen.valid = true;
     }
+    kvm_irq_release(m);
 }
 
 /* ---- frequencies ---- */

@@ -23,8 +23,16 @@
     ((uint32_t)((PTA_PAGE_SIZE - sizeof(struct kvm_coalesced_mmio_ring)) / \
                 sizeof(struct kvm_coalesced_mmio)))
 
+typedef struct Irqfd {
+    unsigned pin;
+    int fd;
+} Irqfd;
+
 struct KvmRoutes {
+    GMutex sending; /* a message is; or kvm_irq_hold(). Before `lock` */
+    bool held;      /* MAIN */
     GMutex lock;
+    GArray *irqfds; /* LOCKED(lock): of Irqfd; those that the kernel has, unless `held` */
     struct {
         uint64_t address; /* 0: the pin sends nothing */
         uint32_t data;
@@ -40,7 +48,9 @@ bool kvm_irq_init(KvmPartition *m, GError **error)
         return false;
     }
     m->routes = g_new0(KvmRoutes, 1);
+    g_mutex_init(&m->routes->sending);
     g_mutex_init(&m->routes->lock);
+    m->routes->irqfds = g_array_new(FALSE, FALSE, sizeof(Irqfd));
     m->routes->scratch =
         g_malloc0(sizeof(struct kvm_irq_routing) + N_PINS * sizeof(struct kvm_irq_routing_entry));
     return true;
@@ -49,7 +59,9 @@ bool kvm_irq_init(KvmPartition *m, GError **error)
 void kvm_irq_fini(KvmPartition *m)
 {
     if (m->routes) {
+        g_mutex_clear(&m->routes->sending);
         g_mutex_clear(&m->routes->lock);
+        g_array_unref(m->routes->irqfds);
         g_free(m->routes->scratch);
         g_clear_pointer(&m->routes, g_free);
     }
@@ -64,10 +76,15 @@ void kvm_msi(PtaBackend *be, uint64_t address, uint32_t data)
         .address_hi = (uint32_t)(address >> 32),
         .data = data,
     };
+    KvmPartition *m = kvm_of(be);
+    g_mutex_lock(&m->routes->sending);
+    int r = kvm_ioctl(m->vm_fd, KVM_SIGNAL_MSI, &msi);
+    int errnum = errno;
+    g_mutex_unlock(&m->routes->sending);
     /* 0: no APIC takes it now; that is the guest's affair. */
-    if (kvm_ioctl(kvm_of(be)->vm_fd, KVM_SIGNAL_MSI, &msi) < 0) {
+    if (r < 0) {
         PTA_GUEST_ERROR("an interrupt to 0x%x with data 0x%x is lost: %s", msi.address_lo, data,
-                        g_strerror(errno));
+                        g_strerror(errnum));
     }
 }
 
@@ -123,15 +140,73 @@ void kvm_route(PtaBackend *be, unsigned pin, uint64_t address, uint32_t data)
     g_mutex_unlock(&r->lock);
 }
 
-bool kvm_irqfd(PtaBackend *be, unsigned pin, int fd, bool assign, GError **error)
+/* ---- eventfds ---- */
+
+static bool set_irqfd(const KvmPartition *m, const Irqfd *i, bool assign, GError **error)
 {
     struct kvm_irqfd arg = {
-        .fd = (uint32_t)fd,
-        .gsi = pin,
+        .fd = (uint32_t)i->fd,
+        .gsi = i->pin,
         .flags = assign ? 0 : KVM_IRQFD_FLAG_DEASSIGN,
     };
+    return kvm_try(m->vm_fd, KVM_IRQFD, &arg, error);
+}
+
+bool kvm_irqfd(PtaBackend *be, unsigned pin, int fd, bool assign, GError **error)
+{
+    KvmPartition *m = kvm_of(be);
+    KvmRoutes *r = m->routes;
+    const Irqfd irqfd = { pin, fd };
     g_assert(pin < N_PINS);
-    return kvm_try(kvm_of(be)->vm_fd, KVM_IRQFD, &arg, error);
+    if (!set_irqfd(m, &irqfd, assign, error)) {
+        return false;
+    }
+    g_mutex_lock(&r->lock);
+    if (assign) {
+        g_array_append_val(r->irqfds, irqfd);
+    }
+    for (unsigned i = 0; !assign && i < r->irqfds->len; i++) {
+        const Irqfd *known = &g_array_index(r->irqfds, Irqfd, i);
+        if (known->pin == pin && known->fd == fd) {
+            g_array_remove_index_fast(r->irqfds, i);
+            break;
+        }
+    }
+    g_mutex_unlock(&r->lock);
+    return true;
+}
+
+/* An eventfd that the kernel does not listen to keeps its count, and is looked at when it is given back. */
+static void all_irqfds(KvmPartition *m, bool assign)
+{
+    KvmRoutes *r = m->routes;
+    g_mutex_lock(&r->lock);
+    for (unsigned i = 0; i < r->irqfds->len; i++) {
+        g_autoptr(GError) error = NULL;
+        const Irqfd *irqfd = &g_array_index(r->irqfds, Irqfd, i);
+        if (!set_irqfd(m, irqfd, assign, &error)) {
+            g_warning("kvm: interrupt %u: %s", irqfd->pin, error->message);
+        }
+    }
+    g_mutex_unlock(&r->lock);
+}
+
+void kvm_irq_hold(KvmPartition *m)
+{
+    if (!m->routes->held) {
+        m->routes->held = true;
+        g_mutex_lock(&m->routes->sending);
+        all_irqfds(m, false);
+    }
+}
+
+void kvm_irq_release(KvmPartition *m)
+{
+    if (m->routes->held) {
+        all_irqfds(m, true);
+        m->routes->held = false;
+        g_mutex_unlock(&m->routes->sending);
+    }
 }
 
 /* ---- writes that need no VP's exit ---- */

@@ -168,6 +168,7 @@ static bool start_timer(KvmVp *vp, uint64_t expiry, uint64_t deadline, GError **
         return true;
     }
     struct kvm_lapic_state s;
+    kvm_irq_hold(vp->m);
     if (!kvm_try(vp->fd, KVM_GET_LAPIC, &s, error)) {
         return false;
     }
@@ -198,6 +199,8 @@ void kvm_lapic_freeze(KvmVp *vp)
     vp->apic_icount = initial_count(vp, bytes(&s));
     if (f->timer_expiry_ns != 0) {
         g_autoptr(GError) error = NULL;
+        kvm_irq_hold(vp->m);
+        kvm_fetch(vp, KVM_GET_LAPIC, &s); /* once more, with all that has come since */
         page_put(bytes(&s), REG_ICOUNT, 0);
         if (!kvm_give(vp, KVM_SET_LAPIC, &s, &error)) {
             g_warning("kvm: %s", error->message);
@@ -321,5 +324,7 @@ bool kvm_lapic_set(KvmVp *vp, const PtaX86Lapic *lapic, uint64_t apic_base, uint
         vp->frozen.tsc_deadline = deadline;
         return true;
     }
-    return start_timer(vp, expiry, deadline, error);
+    bool ok = start_timer(vp, expiry, deadline, error);
+    kvm_irq_release(vp->m);
+    return ok;
 }

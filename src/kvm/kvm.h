@@ -211,7 +211,8 @@ bool kvm_msr_set(KvmVp *vp, uint32_t msr, uint64_t value);
 /* Which MSRs of PtaX86Msrs this host has, asked once; VP creation. */
 bool kvm_msrs_init(KvmVp *vp, GError **error);
 void kvm_msrs_fini(KvmVp *vp);
-/* The APIC's timer stops counting (vp->frozen.timer_expiry_ns, tsc_deadline), and goes on. */
+/* May hold interrupts: kvm_irq_release() after it.
+ * The APIC's timer stops counting (vp->frozen.timer_expiry_ns, tsc_deadline), and goes on. */
 void kvm_lapic_freeze(KvmVp *vp);
 bool kvm_lapic_thaw(KvmVp *vp, GError **error);
 
@@ -245,6 +246,10 @@ void kvm_nmi(PtaBackend *be, unsigned vp);
 bool kvm_ioeventfd(PtaBackend *be, const PtaIoeventfd *io, bool assign, GError **error);
 void kvm_route(PtaBackend *be, unsigned pin, uint64_t address, uint32_t data);
 bool kvm_irqfd(PtaBackend *be, unsigned pin, int fd, bool assign, GError **error);
+/* No message reaches an APIC from hold to release; what is sent meanwhile does then. Between them an
+ * APIC's page can be read and written. MAIN, no VP runs; holding twice is holding once. */
+void kvm_irq_hold(KvmPartition *m);
+void kvm_irq_release(KvmPartition *m);
 bool kvm_coalesce(PtaBackend *be, bool pio, uint64_t addr, uint64_t size, bool on, GError **error);
 /* What coalesced writes wait goes to platform: before any other access does, and when VPs stop. VP's
  * thread, or MAIN while no VP runs. */

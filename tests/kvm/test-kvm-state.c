@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #define N_VPS    2
 #define N_RANDOM 400
@@ -678,6 +679,75 @@ static void on_signal(int signum)
     (void)signum;
 }
 
+/* ---- interrupts that come while a timer is stopped or started ---- */
+
+#define MSI_VECTOR   0x73
+#define IRQFD_VECTOR 0x75
+
+typedef struct Sender {
+    Machine *m;
+    int fd;
+    int pin_delay, msi_delay; /* turns of a loop */
+} Sender;
+
+static gpointer send_both(gpointer data)
+{
+    const Sender *s = data;
+    for (volatile int i = 0; i < s->pin_delay; i++) {}
+    uint64_t one = 1;
+    assert_true(pta_write_full(s->fd, &one, sizeof(one)));
+    for (volatile int i = 0; i < s->msi_delay; i++) {}
+    s->m->ops->msi(s->m->be, 0xfee00000, MSI_VECTOR);
+    return NULL;
+}
+
+/* The page of the APIC is read and written for it: what arrives in between must not be lost. */
+static void interrupts_are_not_lost_to_timers(void **unused)
+{
+    (void)unused;
+    g_autoptr(GError) error = NULL;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    StateGen g = { .seed = 3 };
+    PtaX86State s, a;
+    pta_autofd int fd = eventfd(0, EFD_CLOEXEC);
+    halted(kvm, &s);
+    put_reg(&s, REG_ICOUNT, 4000 * MS);
+    s.lapic.timer_expiry_ns = CLOCK_NS + 3900 * MS;
+    if (!kvm->ops->has_cap(kvm->be, PTA_CAP_IRQFD)) {
+        machine_free(kvm);
+        return;
+    }
+    kvm->ops->route(kvm->be, 5, 0xfee00000, IRQFD_VECTOR);
+    must(kvm->ops->irqfd(kvm->be, 5, fd, true, &error), error);
+    for (unsigned i = 0; i < 300; i++) {
+        Sender sender = { kvm, fd, (int)(state_gen_random(&g) % 50000),
+                          (int)(state_gen_random(&g) % 50000) };
+        kvm->ops->clock_set(kvm->be, CLOCK_NS);
+        set(kvm, 0, &s);
+        GThread *thread = g_thread_new("sender", send_both, &sender);
+        for (unsigned j = 0; j < 20; j++) {
+            kvm->ops->clock_start(kvm->be);
+            kvm->ops->clock_stop(kvm->be);
+        }
+        g_thread_join(thread);
+        for (unsigned j = 0; j < 1000; j++) { /* an irqfd works by and by */
+            get(kvm, 0, &a);
+            if (in_irr(&a, IRQFD_VECTOR)) {
+                break;
+            }
+            g_usleep(1000);
+        }
+        if (!in_irr(&a, MSI_VECTOR) || !in_irr(&a, IRQFD_VECTOR)) {
+            fail_msg("round %u: MSI %d, irqfd %d", i, in_irr(&a, MSI_VECTOR),
+                     in_irr(&a, IRQFD_VECTOR));
+        }
+    }
+    must(kvm->ops->irqfd(kvm->be, 5, fd, false, &error), error);
+    machine_free(kvm);
+}
+
+/* ---- what is under way ---- */
+
 /* KVM_RUN with a signal that waits: the kernel prepares an event's delivery, finds the signal and comes
  * back before the first instruction. */
 static void almost_run(Machine *m)
@@ -1015,6 +1085,7 @@ int main(void)
         cmocka_unit_test(deadlines_stand_still),
         cmocka_unit_test(tsc_is_what_was_set),
         cmocka_unit_test(what_waits_is_saved),
+        cmocka_unit_test(interrupts_are_not_lost_to_timers),
         cmocka_unit_test(what_is_under_way_goes_back),
         cmocka_unit_test(payloads_are_delivered),
         cmocka_unit_test(a_step_keeps_what_arrives),
