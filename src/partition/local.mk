@@ -101,3 +101,14 @@ tests_fuzz_fuzz_gdb_SOURCES += tests/fuzz/replay.c
 TESTS += tests/fuzz/fuzz-gdb
 endif
 EXTRA_DIST += tests/fuzz/corpus/gdb
+
+# A VP's state, whatever a snapshot says.
+check_PROGRAMS += tests/fuzz/fuzz-x86-state
+tests_fuzz_fuzz_x86_state_SOURCES = tests/fuzz/fuzz-x86-state.c
+tests_fuzz_fuzz_x86_state_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_x86_state_LDADD = $(PARTITA_LIBS)
+if !FUZZ
+tests_fuzz_fuzz_x86_state_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-x86-state
+endif
+EXTRA_DIST += tests/fuzz/corpus/x86-state
