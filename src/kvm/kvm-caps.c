@@ -95,13 +95,17 @@ static bool check_required(int fd, GError **error)
     return true;
 }
 
-/* VMX (SDM vol. 3, 23.6) or SVM (APM vol. 2, 15.4). */
+/* VMX (SDM vol. 3, 23.6) or SVM (APM vol. 2, 15.4). CPUID traps where the host is a guest: once. */
 static bool cpu_virtualises(void)
 {
-    unsigned eax, ebx, ecx, edx;
-    bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & 1u << 5;
-    bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && ecx & 1u << 2;
-    return vmx || svm;
+    static gsize answer; /* 1: no, 2: yes */
+    if (g_once_init_enter(&answer)) {
+        unsigned eax, ebx, ecx, edx;
+        bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && ecx & 1u << 5;
+        bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && ecx & 1u << 2;
+        g_once_init_leave(&answer, vmx || svm ? 2 : 1);
+    }
+    return answer == 2;
 }
 
 static void look(int fd, KvmCaps *c)

@@ -62,23 +62,48 @@ typedef struct Host {
     bool tsc_deadline;
 } Host;
 
-static bool host_open(Host *h)
+static Host *host_new(void)
 {
     KvmCaps caps;
     pta_autofd int fd = kvm_open(&caps, NULL);
-    *h = (Host){ 0 };
-    if (fd >= 0) {
-        h->cpuid = fetch_supported(fd);
-        h->tsc_deadline = kvm_ioctl_val(fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    struct kvm_cpuid2 *cpuid = fd >= 0 ? fetch_supported(fd) : NULL;
+    if (!cpuid) {
+        return NULL;
     }
-    return h->cpuid != NULL;
+    Host *h = g_new(Host, 1);
+    h->cpuid = cpuid;
+    h->tsc_deadline = kvm_ioctl_val(fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    return h;
 }
 
-static void host_clear(Host *h)
+static void host_free(Host *h)
 {
-    g_clear_pointer(&h->cpuid, g_free);
+    if (h) {
+        g_free(h->cpuid);
+        g_free(h);
+    }
 }
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Host, host_clear)
+
+/*
+ * What this host has; NULL if there is no KVM. Asked once: the kernel executes CPUID for each entry,
+ * which traps where the host is a guest, and that takes milliseconds. Answers that a test has made are asked for
+ * anew.
+ */
+static const Host *host_get(void)
+{
+    static GMutex lock;
+    static Host *known; /* LOCKED(lock) */
+    static bool real;   /* LOCKED(lock): nobody made them up */
+    g_mutex_lock(&lock);
+    if (!known || !real || !kvm_ioctl_is_hosts()) {
+        host_free(known);
+        known = host_new();
+        real = kvm_ioctl_is_hosts();
+    }
+    const Host *h = known;
+    g_mutex_unlock(&lock);
+    return h;
+}
 
 static uint32_t host_reg(const Host *h, uint32_t function, unsigned reg)
 {
@@ -114,16 +139,16 @@ static bool host_has(const Host *h, PtaX86Feature feature)
 
 uint64_t kvm_cpu_features(void)
 {
-    g_auto(Host) h;
-    if (!host_open(&h)) {
+    const Host *h = host_get();
+    if (!h) {
         return 0;
     }
     uint64_t features = 0;
     for (unsigned i = 0; i < PTA_X86_N_FEATURES; i++) {
-        features |= host_has(&h, (PtaX86Feature)i) ? UINT64_C(1) << i : 0;
+        features |= host_has(h, (PtaX86Feature)i) ? UINT64_C(1) << i : 0;
     }
     /* AVX is of no use without its registers in XCR0. */
-    if (!(features & FEAT(XSAVE)) || (host_reg(&h, 0xd, EAX) & 7) != 7) {
+    if (!(features & FEAT(XSAVE)) || (host_reg(h, 0xd, EAX) & 7) != 7) {
         features &= ~(FEAT(AVX) | FEAT(AVX2) | FEAT(FMA) | FEAT(F16C));
     }
     return features;
@@ -147,25 +172,25 @@ static void put4(char *to, uint32_t v)
 void kvm_cpu_identity(PtaHypervisorKind hypervisor, PtaX86Identity *identity)
 {
     *identity = (PtaX86Identity){ .vendor = "GenuineIntel", .signature = SIGNATURE_INTEL };
-    g_auto(Host) h;
-    if (!host_open(&h)) {
+    const Host *h = host_get();
+    if (!h) {
         return;
     }
     char vendor[13] = { 0 };
-    put4(vendor, host_reg(&h, 0, EBX));
-    put4(vendor + 4, host_reg(&h, 0, EDX));
-    put4(vendor + 8, host_reg(&h, 0, ECX));
+    put4(vendor, host_reg(h, 0, EBX));
+    put4(vendor + 4, host_reg(h, 0, EDX));
+    put4(vendor + 8, host_reg(h, 0, ECX));
     bool intel = strcmp(vendor, "GenuineIntel") == 0;
     if (intel || hypervisor == PTA_HYPERVISOR_HYPERV) {
         memcpy(identity->vendor, vendor, sizeof(vendor));
-        identity->signature = host_reg(&h, 1, EAX);
+        identity->signature = host_reg(h, 1, EAX);
     }
-    identity->leaf7_edx = host_reg(&h, 7, EDX) & LEAF7_SPECULATION;
+    identity->leaf7_edx = host_reg(h, 7, EDX) & LEAF7_SPECULATION;
     if (strcmp(identity->vendor, "GenuineIntel") != 0) {
         identity->leaf7_edx &= ~LEAF7_ARCH_CAPABILITIES;
-        identity->leaf8_8_ebx = host_reg(&h, LEAF_WIDTHS, EBX) & LEAF8_SPECULATION;
+        identity->leaf8_8_ebx = host_reg(h, LEAF_WIDTHS, EBX) & LEAF8_SPECULATION;
     }
-    uint32_t phys = host_reg(&h, LEAF_WIDTHS, EAX) & 0xff;
+    uint32_t phys = host_reg(h, LEAF_WIDTHS, EAX) & 0xff;
     identity->phys_bits = (uint8_t)(phys >= 32 ? MIN(phys, MAX_PHYS_BITS) : 36);
 }
 

@@ -15,6 +15,11 @@ static int host_ioctl(int fd, unsigned long request, void *arg)
 
 PtaKvmIoctlFn *pta_kvm_ioctl_hook = host_ioctl;
 
+bool kvm_ioctl_is_hosts(void)
+{
+    return pta_kvm_ioctl_hook == host_ioctl;
+}
+
 int kvm_ioctl(int fd, unsigned long request, void *arg)
 {
     return pta_kvm_ioctl_hook(fd, request, arg);

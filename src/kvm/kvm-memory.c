@@ -1,7 +1,11 @@
 /*
- * Memory slots. What the partition maps and unmaps is what KVM's slots are, one for one: the layer
- * above gives differences already. MAIN, while no VP runs; the table is read under its lock by who
- * fetches the dirty log.
+ * Memory slots. Each change of one costs KVM a wait for all readers of the old table, and a machine's
+ * RAM comes in many pieces (the chipset's 16 KiB below 1 MiB). So nothing is told to KVM before
+ * there is a VP: until then pieces that continue one another in the guest and in the host become one
+ * slot. From then on each piece is a slot, and a piece that is taken out of a larger slot leaves
+ * what is around it.
+ *
+ * MAIN, while no VP runs; the table is read under its lock by who fetches the dirty log.
  */
 #include "config.h"
 
@@ -88,11 +92,9 @@ static bool set_region(KvmPartition *m, const KvmSlot *slot, bool log, uint64_t 
     return true;
 }
 
-static bool add_locked(KvmPartition *m, KvmSlot *slot, GError **error)
+/* The slot to KVM and to the software CPU. */
+static bool tell(KvmPartition *m, KvmSlot *slot, GError **error)
 {
-    if (!(slot->flags & PTA_MAP_WRITE) && !m->caps.readonly_mem) {
-        return pta_throw(error, PTA_ERROR_UNSUPPORTED, "the host lacks KVM_CAP_READONLY_MEM");
-    }
     if (!take_id(m, &slot->id, error)) {
         return false;
     }
@@ -104,6 +106,66 @@ static bool add_locked(KvmPartition *m, KvmSlot *slot, GError **error)
     if (!kvm_emulate_map(m, slot, error)) {
         set_region(m, slot, false, 0, NULL);
         give_id(m, slot->id);
+        return false;
+    }
+    return true;
+}
+
+static bool untell(KvmPartition *m, const KvmSlot *slot, GError **error)
+{
+    if (m->dirty_logging) {
+        kvm_dirty_unmap(m, slot);
+    }
+    if (!set_region(m, slot, false, 0, error)) {
+        return false;
+    }
+    kvm_emulate_unmap(m, slot);
+    give_id(m, slot->id);
+    return true;
+}
+
+bool kvm_memory_commit(KvmPartition *m, GError **error)
+{
+    bool ok = true;
+    g_mutex_lock(&m->slots_lock);
+    for (guint i = 0; ok && !m->slots_told && i < m->slots->len; i++) {
+        ok = tell(m, slot_at(m, i), error);
+    }
+    m->slots_told = true; /* after an error the partition is not used */
+    g_mutex_unlock(&m->slots_lock);
+    return ok;
+}
+
+static bool continues(const KvmSlot *a, const KvmSlot *b)
+{
+    return a->gpa + a->size == b->gpa && (uint8_t *)a->host + a->size == b->host &&
+           a->flags == b->flags;
+}
+
+static void insert_joined(KvmPartition *m, KvmSlot slot)
+{
+    guint at = find(m, slot.gpa);
+    if (at < m->slots->len && continues(&slot, slot_at(m, at))) {
+        slot.size += slot_at(m, at)->size;
+        g_array_remove_index(m->slots, at);
+    }
+    if (at > 0 && continues(slot_at(m, at - 1), &slot)) {
+        slot_at(m, at - 1)->size += slot.size;
+    } else {
+        g_array_insert_val(m->slots, at, slot);
+    }
+}
+
+static bool add_locked(KvmPartition *m, KvmSlot *slot, GError **error)
+{
+    if (!(slot->flags & PTA_MAP_WRITE) && !m->caps.readonly_mem) {
+        return pta_throw(error, PTA_ERROR_UNSUPPORTED, "the host lacks KVM_CAP_READONLY_MEM");
+    }
+    if (!m->slots_told) {
+        insert_joined(m, *slot);
+        return true;
+    }
+    if (!tell(m, slot, error)) {
         return false;
     }
     g_array_insert_val(m->slots, find(m, slot->gpa), *slot);
@@ -123,25 +185,71 @@ bool kvm_map(PtaBackend *be, uint64_t gpa, uint64_t size, void *host, unsigned f
     return ok;
 }
 
+/* [gpa, gpa + size) of a slot, which stays as it is. */
+static KvmSlot part(const KvmSlot *slot, uint64_t gpa, uint64_t size)
+{
+    return (KvmSlot){
+        .gpa = gpa,
+        .size = size,
+        .host = (uint8_t *)slot->host + (gpa - slot->gpa),
+        .flags = slot->flags,
+    };
+}
+
+/* Adds slots that were part of one; if one of them fails, none of them is there. */
+static bool add_parts(KvmPartition *m, KvmSlot *parts, unsigned n, GError **error)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (!add_locked(m, &parts[i], error)) {
+            while (i-- > 0) {
+                untell(m, &parts[i], NULL);
+                g_array_remove_index(m->slots, find(m, parts[i].gpa));
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool remove_locked(KvmPartition *m, guint i, uint64_t gpa, uint64_t size, GError **error)
+{
+    KvmSlot whole = *slot_at(m, i), around[2];
+    unsigned n = 0;
+    if (gpa > whole.gpa) {
+        around[n++] = part(&whole, whole.gpa, gpa - whole.gpa);
+    }
+    if (gpa + size < whole.gpa + whole.size) {
+        around[n++] = part(&whole, gpa + size, whole.gpa + whole.size - (gpa + size));
+    }
+    if (m->slots_told && !untell(m, &whole, error)) {
+        return false;
+    }
+    g_array_remove_index(m->slots, i);
+    if (add_parts(m, around, n, error)) {
+        return true;
+    }
+    if (!add_locked(m, &whole, NULL)) {
+        g_warning("kvm: 0x%" PRIx64 " bytes of memory at 0x%" PRIx64 " are lost", whole.size,
+                  whole.gpa);
+    }
+    return false;
+}
+
 bool kvm_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **error)
 {
     KvmPartition *m = kvm_of(be);
     g_mutex_lock(&m->slots_lock);
     guint i = find(m, gpa);
-    bool ok = i < m->slots->len && slot_at(m, i)->gpa == gpa && slot_at(m, i)->size == size;
-    if (!ok) {
-        pta_throw(error, PTA_ERROR_GENERIC_ERROR, "0x%" PRIx64 " is not mapped", gpa);
+    if ((i == m->slots->len || slot_at(m, i)->gpa > gpa) && i > 0) {
+        i--; /* it may begin within the one before */
+    }
+    const KvmSlot *slot = i < m->slots->len ? slot_at(m, i) : NULL;
+    bool ok = slot && gpa >= slot->gpa && gpa - slot->gpa < slot->size &&
+              size <= slot->size - (gpa - slot->gpa);
+    if (ok) {
+        ok = remove_locked(m, i, gpa, size, error);
     } else {
-        KvmSlot slot = *slot_at(m, i);
-        if (m->dirty_logging) {
-            kvm_dirty_unmap(m, &slot);
-        }
-        ok = set_region(m, &slot, false, 0, error);
-        if (ok) {
-            kvm_emulate_unmap(m, &slot);
-            give_id(m, slot.id);
-            g_array_remove_index(m->slots, i);
-        }
+        pta_throw(error, PTA_ERROR_GENERIC_ERROR, "0x%" PRIx64 " is not mapped", gpa);
     }
     g_mutex_unlock(&m->slots_lock);
     return ok;

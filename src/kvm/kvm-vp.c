@@ -74,6 +74,9 @@ PtaBackendVp *kvm_vp_create(PtaBackend *be, unsigned index, GError **error)
 {
     KvmPartition *m = kvm_of(be);
     g_assert(index < m->n_vps && !m->vps[index]);
+    if (!kvm_memory_commit(m, error)) {
+        return NULL;
+    }
     int fd = kvm_ioctl_val(m->vm_fd, KVM_CREATE_VCPU, index);
     if (fd < 0) {
         pta_throw_errno(error, errno, "vp%u: KVM_CREATE_VCPU", index);

@@ -22,6 +22,8 @@
 typedef int PtaKvmIoctlFn(int fd, unsigned long request, void *arg);
 extern PtaKvmIoctlFn *pta_kvm_ioctl_hook; /* tests alone set it: each ioctl may be made to fail */
 
+bool kvm_ioctl_is_hosts(void); /* no test's */
+
 int kvm_ioctl(int fd, unsigned long request, void *arg);
 static inline int kvm_ioctl_val(int fd, unsigned long request, uintptr_t value)
 {
@@ -95,6 +97,7 @@ struct KvmPartition {
     GArray *
         slots; /* LOCKED(slots_lock): of KvmSlot, by address; MAIN alone changes it, while no VP runs */
     uint64_t *slot_ids; /* LOCKED(slots_lock): bit n: id n is in use */
+    bool slots_told;    /* LOCKED(slots_lock): KVM knows them; they are no longer joined */
     bool dirty_logging; /* LOCKED(slots_lock): slots have KVM_MEM_LOG_DIRTY_PAGES */
 
     GMutex clock_lock;
@@ -175,6 +178,8 @@ void kvm_memory_fini(KvmPartition *m);
 bool kvm_map(PtaBackend *be, uint64_t gpa, uint64_t size, void *host, unsigned flags,
              GError **error);
 bool kvm_unmap(PtaBackend *be, uint64_t gpa, uint64_t size, GError **error);
+/* All slots to KVM: before the first VP. */
+bool kvm_memory_commit(KvmPartition *m, GError **error);
 /* KVM_MEM_LOG_DIRTY_PAGES on or off for all slots, and for those that come. */
 bool kvm_memory_log(KvmPartition *m, bool on, GError **error);
 
