@@ -10,3 +10,9 @@ BENCHES += tests/bench/boot.sh tests/bench/start.sh tests/bench/memory.sh tests/
 EXTRA_DIST += tests/bench/boot.sh tests/bench/start.sh tests/bench/memory.sh tests/bench/cpu.sh \
 	tests/bench/lib.sh tests/bench/run.sh tests/bench/first-byte.S tests/bench/cpu-entry.S \
 	tests/bench/cpu-guest.c docs/bench.md
+if HAVE_KVM
+EXTRA_PROGRAMS += tests/bench/kvm-floor
+tests_bench_kvm_floor_SOURCES = tests/bench/kvm-floor.c
+endif
+BENCHES += tests/bench/kvm.sh
+EXTRA_DIST += tests/bench/kvm.sh tests/bench/exits.S
