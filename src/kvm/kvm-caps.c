@@ -108,6 +108,22 @@ static bool cpu_virtualises(void)
     return answer == 2;
 }
 
+/* PML, as Intel calls it (SDM vol. 3, 28.3.6). */
+static bool has_page_log(void)
+{
+    static const char *const files[] = {
+        "/sys/module/kvm_intel/parameters/pml",
+        "/sys/module/kvm_amd/parameters/pml",
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *text = NULL;
+        if (g_file_get_contents(files[i], &text, NULL, NULL) && (*text == 'Y' || *text == '1')) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void look(int fd, KvmCaps *c)
 {
     int max = check(fd, KVM_CAP_MAX_VCPUS);
@@ -120,10 +136,12 @@ static void look(int fd, KvmCaps *c)
     c->max_slots = slots > 0 ? (unsigned)slots : 32;
     c->coalesced_page = (unsigned)check(fd, KVM_CAP_COALESCED_MMIO);
     c->coalesced_pio = c->coalesced_page != 0 && check(fd, KVM_CAP_COALESCED_PIO);
-    int ring = check(fd, KVM_CAP_DIRTY_LOG_RING_ACQ_REL);
-    c->dirty_ring_acq_rel = ring > 0;
-    c->dirty_ring_max = (unsigned)(ring > 0 ? ring : check(fd, KVM_CAP_DIRTY_LOG_RING));
+    c->pvm = !cpu_virtualises();
+    if (!c->pvm) { /* its interpreter goes on when a ring is full, and what it writes then is lost */
+        c->dirty_ring_max = (unsigned)check(fd, KVM_CAP_DIRTY_LOG_RING_ACQ_REL);
+    }
     c->manual_protect = (uint64_t)check(fd, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
+    c->page_log = has_page_log();
     c->readonly_mem = check(fd, KVM_CAP_READONLY_MEM);
     c->sregs2 = check(fd, KVM_CAP_SREGS2);
     c->xsave2 = check(fd, KVM_CAP_XSAVE2) > 0;

@@ -6,6 +6,7 @@
 #include "src/kvm/kvm.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,15 +32,52 @@ void kvm_install_kick_signal(void)
 /*
  * immediate_exit makes the next KVM_RUN come back at once, a signal the one under way. The VP says
  * that it is in KVM_RUN before the kernel looks at immediate_exit, and here it is the other way
- * round: one of the two sees the other.
+ * round: one of the two sees the other. False: it is not in KVM_RUN.
  */
-void kvm_vp_kick(PtaBackendVp *be_vp)
+static bool leave_kvm_run(KvmVp *vp)
 {
-    KvmVp *vp = kvm_vp_of(be_vp);
     __atomic_store_n(&vp->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     int tid = __atomic_load_n(&vp->tid, __ATOMIC_SEQ_CST);
     if (tid != 0) {
         syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+    }
+    return tid != 0;
+}
+
+void kvm_vp_kick(PtaBackendVp *be_vp)
+{
+    KvmVp *vp = kvm_vp_of(be_vp);
+    __atomic_store_n(&vp->kicked, true, __ATOMIC_SEQ_CST);
+    leave_kvm_run(vp);
+}
+
+/* A VP that was told to come out, and has not yet. */
+static bool is_inside(const KvmVp *vp, unsigned rounds)
+{
+    return __atomic_load_n(&vp->rounds, __ATOMIC_SEQ_CST) == rounds &&
+           __atomic_load_n(&vp->tid, __ATOMIC_SEQ_CST) != 0;
+}
+
+void kvm_vps_come_out(KvmPartition *m)
+{
+    unsigned rounds[PTA_MAX_VPS];
+    uint64_t waits = 0;
+    for (unsigned i = 0; i < m->n_vps; i++) {
+        rounds[i] = __atomic_load_n(&m->vps[i]->rounds, __ATOMIC_SEQ_CST);
+        if (leave_kvm_run(m->vps[i])) {
+            waits |= UINT64_C(1) << i;
+        }
+    }
+    /* Microseconds, if they have a core of their own: not worth a wake-up from each of a VP's exits. */
+    for (unsigned turns = 0; waits; turns++) {
+        unsigned i = (unsigned)__builtin_ctzll(waits);
+        if (!is_inside(m->vps[i], rounds[i])) {
+            waits &= waits - 1;
+        } else if (turns < 100) {
+            sched_yield();
+        } else {
+            g_usleep(50);
+        }
     }
 }
 
@@ -124,6 +162,7 @@ static int enter(KvmVp *vp)
     int r = kvm_ioctl(vp->fd, KVM_RUN, NULL);
     int errnum = r < 0 ? errno : 0;
     __atomic_store_n(&vp->tid, 0, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&vp->rounds, 1, __ATOMIC_SEQ_CST);
     vp->stats[KVM_STAT_EXITS]++;
     return errnum;
 }
@@ -147,7 +186,9 @@ void kvm_vp_run(PtaBackendVp *be_vp, PtaExit *exit)
         int errnum = enter(vp);
         kvm_coalesced_drain(vp->m, vp);
         if (errnum == EINTR || errnum == EAGAIN) {
-            if (__atomic_exchange_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST) != 0) {
+            /* In this order, the other way round than who kicks: none gets lost. */
+            __atomic_store_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+            if (__atomic_exchange_n(&vp->kicked, false, __ATOMIC_SEQ_CST)) {
                 vp->stats[KVM_STAT_KICK]++;
                 return;
             }

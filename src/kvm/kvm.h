@@ -41,9 +41,9 @@ typedef struct KvmCaps {
     unsigned max_vps;
     unsigned max_slots;
     unsigned coalesced_page; /* of the VP's mapping; 0: none */
-    unsigned dirty_ring_max; /* bytes; 0: none */
-    bool dirty_ring_acq_rel; /* KVM_CAP_DIRTY_LOG_RING_ACQ_REL */
+    unsigned dirty_ring_max; /* bytes; 0: none that can be relied on */
     uint64_t manual_protect; /* flags of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
+    bool page_log; /* the CPU keeps pages that a VP wrote to back until it leaves guest code */
     bool readonly_mem;
     bool sregs2;
     bool xsave2;
@@ -149,6 +149,8 @@ struct KvmVp {
     int fd;          /* CONST */
     struct kvm_run *run;
     int tid;                     /* ATOMIC: the thread in KVM_RUN, 0: none */
+    unsigned rounds;             /* ATOMIC: how often KVM_RUN came back */
+    bool kicked;                 /* ATOMIC: immediate_exit is for vp_run() */
     bool shutdown;               /* VP: a triple fault; until the state is set */
     KvmFrozen frozen;            /* VP: valid while the clock stands still */
     uint32_t apic_icount;        /* VP: kvm-lapic.c: initial count that the kernel lacks */
@@ -156,7 +158,7 @@ struct KvmVp {
     bool debug_step;             /* VP: kvm-debug.c's own */
     uint64_t stats[KVM_N_STATS]; /* VP writes; read as they stand */
     struct kvm_dirty_gfn *ring;  /* CONST: kvm-dirty.c */
-    uint32_t ring_next;          /* LOCKED: kvm-dirty.c's lock */
+    uint32_t ring_next;          /* LOCKED(slots_lock) */
     GArray *msr_list;            /* CONST: kvm-msrs.c */
     PtaX86State *scratch;        /* VP: for emulation */
 };
@@ -190,6 +192,8 @@ void kvm_vp_destroy(PtaBackendVp *vp);
 void kvm_vp_run(PtaBackendVp *vp, PtaExit *exit);
 void kvm_vp_kick(PtaBackendVp *vp);
 void kvm_install_kick_signal(void);
+/* Returns when each VP has been outside of KVM_RUN since the call; they go on. Not a VP's thread. */
+void kvm_vps_come_out(KvmPartition *m);
 /* One exit, done; false: *exit says why the VP leaves guest code. */
 bool kvm_vp_exit(KvmVp *vp, PtaExit *exit);
 /* A write as KVM has it, of 1 to 8 bytes, goes to platform. */

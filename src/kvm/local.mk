@@ -32,5 +32,12 @@ tests_kvm_test_kvm_irq_SOURCES = tests/kvm/test-kvm-irq.c tests/device/fixture.c
 tests_kvm_test_kvm_irq_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_kvm_test_kvm_irq_LDADD = $(unit_libs)
 TESTS += tests/kvm/test-kvm-irq
+
+check_PROGRAMS += tests/kvm/test-kvm-dirty
+tests_kvm_test_kvm_dirty_SOURCES = tests/kvm/test-kvm-dirty.c tests/kvm/kvm-host.c tests/kvm/kvm-host.h \
+	$(dirty_suite) $(cpu_harness) tests/lib/cmocka-all.h
+tests_kvm_test_kvm_dirty_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_kvm_test_kvm_dirty_LDADD = $(unit_libs)
+TESTS += tests/kvm/test-kvm-dirty
 endif
 endif

@@ -9,6 +9,7 @@ libpartita_a_SOURCES += src/soft/x86-cpu.h src/soft/x86-fpu-state.h src/soft/opc
 	src/soft/world.c src/soft/dirty.c
 
 cpu_harness = tests/cpu/cpu-harness.c tests/cpu/cpu-harness.h
+dirty_suite = tests/cpu/dirty-suite.c tests/cpu/dirty-suite.h
 if HAVE_CMOCKA
 check_PROGRAMS += tests/cpu/test-engine
 tests_cpu_test_engine_SOURCES = tests/cpu/test-engine.c $(cpu_harness) tests/lib/cmocka-all.h
@@ -29,7 +30,8 @@ tests_cpu_test_debugger_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-debugger
 
 check_PROGRAMS += tests/cpu/test-dirty-log
-tests_cpu_test_dirty_log_SOURCES = tests/cpu/test-dirty-log.c $(cpu_harness) tests/lib/cmocka-all.h
+tests_cpu_test_dirty_log_SOURCES = tests/cpu/test-dirty-log.c $(dirty_suite) $(cpu_harness) \
+	tests/lib/cmocka-all.h
 tests_cpu_test_dirty_log_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_cpu_test_dirty_log_LDADD = $(unit_libs)
 TESTS += tests/cpu/test-dirty-log

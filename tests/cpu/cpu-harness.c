@@ -36,11 +36,11 @@ static uint64_t ram_load(const CpuHarness *h, uint64_t gpa, unsigned size)
     return v;
 }
 
-/* The frame of the exception whose stub runs. */
+/* The frame of the exception whose stub has run. */
 static void note_exception(CpuHarness *h)
 {
     unsigned size = h->bits / 8;
-    uint64_t sp = h->c->gpr[PTA_X86_RSP];
+    uint64_t sp = h->c ? h->c->gpr[PTA_X86_RSP] : cpu_harness_load(h)->regs.gpr[PTA_X86_RSP];
     uint64_t at = h->bits == 64 ? sp : h->bits == 32 ? (uint32_t)sp : (uint16_t)sp;
     bool has_error = h->bits > 16 && (0x27d00 >> h->vector & 1);
     h->error = 0;
@@ -59,7 +59,6 @@ static void pio_write(void *opaque, uint16_t port, unsigned size, uint32_t value
         h->vector = CPU_END;
     } else if (port >= PORT_VECTOR && port < PORT_VECTOR + 32) {
         h->vector = port - PORT_VECTOR;
-        note_exception(h);
     } else {
         return;
     }
@@ -111,7 +110,8 @@ static void make_tables(CpuHarness *h)
     if (h->bits == 64) { /* the first GiB, in pages of 2 MiB */
         put(h, CPU_PML4, CPU_PDPT | 7, 8);
         put(h, CPU_PDPT, CPU_PD | 7, 8);
-        put(h, CPU_PDPT + 8, UINT64_C(0x40000000) | 0x87, 8); /* MMIO: needs 1 GiB pages */
+        put(h, CPU_PDPT + 8, CPU_MMIO_PD | 7, 8);
+        put(h, CPU_MMIO_PD + (CPU_MMIO >> 21 & 511) * 8, CPU_MMIO | 0xe7, 8);
         for (unsigned i = 0; i < 512; i++) {
             put(h, CPU_PD + i * 8, (uint64_t)i << 21 | 0x87, 8);
         }
@@ -166,7 +166,44 @@ void cpu_harness_reset(CpuHarness *h)
     }
 }
 
-static CpuHarness *new (unsigned bits, uint64_t ram_size, bool stepping)
+PtaX86State *cpu_harness_load(CpuHarness *h)
+{
+    h->be->ops->vp_get_state(h->vp, h->state);
+    return h->state;
+}
+
+void cpu_harness_store(CpuHarness *h)
+{
+    g_autoptr(GError) error = NULL;
+    if (!h->be->ops->vp_set_state(h->vp, h->state, &error)) {
+        g_error("cpu-harness: %s", error->message);
+    }
+}
+
+static void make_cpuid(CpuHarness *h, const PtaBackendOps *ops)
+{
+    g_autoptr(GError) error = NULL;
+    bool soft = ops == &pta_soft_backend;
+    PtaX86Identity identity;
+    PtaCpuidParams params = { .model = "x86-64-v1",
+                              .n_vps = 1,
+                              .tsc_hz = 1000000000,
+                              .apic_hz = 1000000000,
+                              .hypervisor = PTA_HYPERVISOR_NONE,
+                              .supported = soft ? UINT64_MAX : ops->cpu_features() };
+    if (ops->cpu_identity) {
+        ops->cpu_identity(PTA_HYPERVISOR_NONE, &identity);
+        params.identity = &identity;
+    }
+    if (!pta_cpuid_build(&h->cpuid, &params, &error)) {
+        g_error("cpu-harness: %s", error->message);
+    }
+    if (soft) {
+        h->cpuid.features = UINT64_MAX; /* all that the engine knows, whatever the models offer */
+    }
+}
+
+static CpuHarness *new (const PtaBackendOps *ops, unsigned bits, uint64_t ram_size, bool stepping)
 {
     g_autoptr(GError) error = NULL;
     CpuHarness *h = g_new0(CpuHarness, 1);
@@ -183,32 +220,32 @@ static CpuHarness *new (unsigned bits, uint64_t ram_size, bool stepping)
         .hypercall = no_hypercall,
         .eoi = no_eoi,
     };
-    /* Everything that the engine knows, whatever the models offer. */
-    PtaCpuidParams params = { .model = "x86-64-v1",
-                              .n_vps = 1,
-                              .tsc_hz = 1000000000,
-                              .apic_hz = 1000000000,
-                              .supported = UINT64_MAX };
-    if (!pta_cpuid_build(&h->cpuid, &params, &error)) {
-        g_error("cpu-harness: %s", error->message);
-    }
-    h->cpuid.features = UINT64_MAX;
+    h->state = g_new0(PtaX86State, 1);
+    make_cpuid(h, ops);
     h->ram = mmap(NULL, ram_size, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     g_assert(h->ram != MAP_FAILED);
     make_tables(h);
     PtaBackendParams be = {
-        .n_vps = 1, .cpuid = &h->cpuid, .platform = &h->platform, .stepping = stepping
+        .n_vps = 1,
+        .cpuid = &h->cpuid,
+        .platform = &h->platform,
+        .hypervisor = PTA_HYPERVISOR_NONE,
+        .stepping = stepping,
     };
-    h->be = pta_soft_backend.create(&be, &error);
-    g_assert(h->be);
+    h->be = ops->create(&be, &error);
+    if (!h->be) {
+        g_error("cpu-harness: %s", error->message);
+    }
     if (!h->be->ops->map(h->be, 0, ram_size, h->ram, PTA_MAP_READ | PTA_MAP_WRITE | PTA_MAP_EXEC,
                          &error)) {
         g_error("cpu-harness: %s", error->message);
     }
     h->vp = h->be->ops->vp_create(h->be, 0, &error);
-    g_assert(h->vp);
-    h->c = ((X86Machine *)h->be)->vps[0];
+    if (!h->vp) {
+        g_error("cpu-harness: %s", error->message);
+    }
+    h->c = ops == &pta_soft_backend ? ((X86Machine *)h->be)->vps[0] : NULL;
     if (!stepping) {
         h->be->ops->clock_start(h->be);
     }
@@ -218,19 +255,31 @@ static CpuHarness *new (unsigned bits, uint64_t ram_size, bool stepping)
 
 CpuHarness *cpu_harness_new(unsigned bits, uint64_t ram_size)
 {
-    return new (bits, ram_size, false);
+    return new (&pta_soft_backend, bits, ram_size, false);
 }
 
 CpuHarness *cpu_harness_new_stepper(unsigned bits, uint64_t ram_size)
 {
-    return new (bits, ram_size, true);
+    return new (&pta_soft_backend, bits, ram_size, true);
+}
+
+CpuHarness *cpu_harness_new_on(const PtaBackendOps *ops, unsigned bits, uint64_t ram_size)
+{
+    return new (ops, bits, ram_size, false);
+}
+
+static void wrote(CpuHarness *h, uint64_t gpa, uint64_t len)
+{
+    if (h->be->ops->host_wrote) {
+        h->be->ops->host_wrote(h->be, gpa, len);
+    }
 }
 
 void cpu_harness_clear(CpuHarness *h)
 {
     madvise(h->ram, h->ram_size, MADV_DONTNEED);
     make_tables(h);
-    h->be->ops->host_wrote(h->be, 0, h->ram_size);
+    wrote(h, 0, h->ram_size);
     cpu_harness_reset(h);
 }
 
@@ -239,6 +288,7 @@ void cpu_harness_free(CpuHarness *h)
     h->be->ops->vp_destroy(h->vp);
     h->be->ops->destroy(h->be);
     munmap(h->ram, h->ram_size);
+    g_free(h->state);
     g_free(h);
 }
 
@@ -247,13 +297,22 @@ void cpu_harness_code(CpuHarness *h, unsigned offset, const void *code, size_t l
     static const uint8_t end[] = { 0xe6, PORT_END };
     memcpy(h->ram + CPU_CODE + offset, code, len);
     memcpy(h->ram + CPU_CODE + offset + len, end, sizeof(end));
-    h->be->ops->host_wrote(h->be, CPU_CODE + offset, len + sizeof(end));
-    h->c->rip = (h->bits == 16 ? 0 : CPU_CODE) + offset;
+    wrote(h, CPU_CODE + offset, len + sizeof(end));
+    uint64_t rip = (h->bits == 16 ? 0 : CPU_CODE) + offset;
+    if (h->c) {
+        h->c->rip = rip;
+    } else {
+        cpu_harness_load(h)->regs.rip = rip;
+        cpu_harness_store(h);
+    }
 }
 
 int cpu_harness_run(CpuHarness *h)
 {
     h->vector = CPU_STOPPED;
     h->be->ops->vp_run(h->vp, &h->exit);
+    if (h->vector >= 0) {
+        note_exception(h);
+    }
     return h->vector;
 }

@@ -1,6 +1,6 @@
 /*
- * A soft VP on plain RAM, to run a few bytes of code: the real back end, a platform that counts
- * what reaches it, and an OUT per exception vector.
+ * A VP on plain RAM, to run a few bytes of code: a real back end, the software CPU if nothing else is
+ * said; a platform that counts what reaches it, and an OUT per exception vector.
  */
 #ifndef PTA_TESTS_CPU_HARNESS_H
 #define PTA_TESTS_CPU_HARNESS_H
@@ -13,6 +13,7 @@ enum {
     CPU_PML4 = 0x1000,
     CPU_PDPT = 0x2000,
     CPU_PD = 0x3000,
+    CPU_MMIO_PD = 0x4000,
     CPU_GDT = 0x8000,
     CPU_IDT = 0x9000,
     CPU_STUBS = 0xa000,
@@ -32,7 +33,8 @@ enum {
 typedef struct CpuHarness {
     PtaBackend *be;
     PtaBackendVp *vp;
-    X86Cpu *c;
+    X86Cpu *c;          /* of the software CPU; else NULL */
+    PtaX86State *state; /* for cpu_harness_load() */
     uint8_t *ram;
     uint64_t ram_size;
     unsigned bits; /* 16, 32, 64 */
@@ -55,6 +57,8 @@ typedef struct CpuHarness {
 CpuHarness *cpu_harness_new(unsigned bits, uint64_t ram_size);
 /* A back end made with PtaBackendParams.stepping. */
 CpuHarness *cpu_harness_new_stepper(unsigned bits, uint64_t ram_size);
+/* On another back end than the software CPU. */
+CpuHarness *cpu_harness_new_on(const PtaBackendOps *ops, unsigned bits, uint64_t ram_size);
 void cpu_harness_free(CpuHarness *h);
 
 /* Registers as after cpu_harness_new(), caches too; RAM stays. */
@@ -62,6 +66,10 @@ void cpu_harness_reset(CpuHarness *h);
 
 /* The same, and RAM too. */
 void cpu_harness_clear(CpuHarness *h);
+
+/* The VP's state, to be looked at and changed; and back. */
+PtaX86State *cpu_harness_load(CpuHarness *h);
+void cpu_harness_store(CpuHarness *h);
 
 /* Puts code at CPU_CODE + offset, and the OUT that ends the run behind it; RIP is its beginning. */
 void cpu_harness_code(CpuHarness *h, unsigned offset, const void *code, size_t len);

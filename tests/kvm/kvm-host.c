@@ -1,0 +1,28 @@
+#include "config.h"
+
+#include "tests/kvm/kvm-host.h"
+
+#include "src/kvm/kvm.h"
+
+#include <glib/gstdio.h>
+#include <stdio.h>
+#include <unistd.h>
+
+bool kvm_host_usable(void)
+{
+    g_autoptr(GError) error = NULL;
+    if (g_access("/dev/kvm", F_OK) != 0) {
+        printf("1..0 # SKIP no /dev/kvm\n");
+        return false;
+    }
+    if (!pta_kvm_backend.probe(&error)) {
+        printf("1..0 # SKIP %s\n", error->message);
+        return false;
+    }
+    return true;
+}
+
+bool kvm_host_interprets(void)
+{
+    return !pta_kvm_backend.probe_auto(NULL);
+}
