@@ -213,6 +213,7 @@ bool kvm_lapic_thaw(KvmVp *vp, GError **error)
     KvmFrozen *f = &vp->frozen;
     uint64_t expiry = f->timer_expiry_ns, deadline = f->tsc_deadline;
     f->timer_expiry_ns = f->tsc_deadline = 0;
+    vp->apic_given.valid = false;
     return start_timer(vp, expiry, deadline, error);
 }
 
@@ -281,10 +282,46 @@ uint64_t kvm_lapic_get(KvmVp *vp, const KvmApicContext *context, PtaX86Lapic *la
         page_put(lapic->page, REG_CCOUNT, (uint32_t)(left / divider(lapic->page)));
     }
     lapic->timer_expiry_ns = expiry;
+    vp->apic_given = (KvmApicGiven){ vp->frozen.valid, context->apic_base, deadline, *lapic };
     return deadline;
 }
 
 /* ---- to the kernel ---- */
+
+/*
+ * A debugger changes a register and sets the whole state, and devices go on meanwhile: if the APIC's
+ * part comes back as it was handed out, the kernel's page stays, with what has arrived at it since.
+ * (KVM_SET_SREGS has just cleared the lower half of TPR.)
+ */
+static bool is_given(const KvmVp *vp, const PtaX86Lapic *lapic, uint64_t apic_base,
+                     uint64_t deadline)
+{
+    const KvmApicGiven *g = &vp->apic_given;
+    return g->valid && g->apic_base == apic_base && g->deadline == deadline &&
+           (page_get(lapic->page, REG_TPR) & 15) == 0 &&
+           memcmp(&g->lapic, lapic, sizeof(*lapic)) == 0;
+}
+
+/* Nothing has happened to it but interrupts that arrived: not an INIT, and none was put back. */
+static bool is_still_given(const KvmVp *vp)
+{
+    struct kvm_lapic_state s = { 0 };
+    uint8_t now[sizeof(vp->apic_given.lapic.page)] = { 0 };
+    const KvmApicGiven *g = &vp->apic_given;
+    if (!kvm_fetch(vp, KVM_GET_LAPIC, &s)) {
+        return false;
+    }
+    copy_regs(vp, now, bytes(&s), g->apic_base & KVM_APIC_BASE_EXTD);
+    for (unsigned reg = 0; reg < 0x40; reg++) {
+        uint32_t then = page_get(g->lapic.page, reg), here = page_get(now, reg);
+        bool arrives = reg >= REG_TMR && reg < REG_IRR + 8; /* TMR and IRR */
+        bool derived = reg == REG_PPR || reg == REG_ICOUNT || reg == REG_CCOUNT;
+        if (!derived && (arrives ? reg >= REG_IRR && (then & ~here) != 0 : then != here)) {
+            return false;
+        }
+    }
+    return true;
+}
 
 /* In x2APIC mode the ID is the VP's own, in one of two forms (KVM_CAP_X2APIC_API); the kernel's page
  * says in which. */
@@ -302,6 +339,10 @@ bool kvm_lapic_set(KvmVp *vp, const PtaX86Lapic *lapic, uint64_t apic_base, uint
                    GError **error)
 {
     struct kvm_lapic_state s = { 0 };
+    if (is_given(vp, lapic, apic_base, deadline) && is_still_given(vp)) {
+        return true;
+    }
+    vp->apic_given.valid = false;
     bool x2 = apic_base & KVM_APIC_BASE_EXTD, counting = counts(lapic->page);
     copy_regs(vp, bytes(&s), lapic->page, x2);
     if (x2 && !take_kernel_id(vp, bytes(&s), error)) {

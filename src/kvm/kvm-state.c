@@ -179,7 +179,7 @@ static void set_sregs(struct kvm_sregs2 *s, const PtaX86State *state)
     s->cr2 = r->cr2;
     s->cr3 = r->cr3;
     s->cr4 = r->cr4;
-    s->cr8 = r->cr8; /* KVM_SET_LAPIC has the whole TPR */
+    s->cr8 = state->lapic.page[0x80] >> 4; /* KVM_SET_LAPIC has the whole TPR */
     s->efer = r->efer;
     s->apic_base = state->msrs.apic_base;
 }
@@ -198,9 +198,21 @@ static bool fetch_regs(const KvmVp *vp, PtaX86Regs *r)
     return ok;
 }
 
-static bool give_regs(const KvmVp *vp, const PtaX86Regs *r, GError **error)
+/*
+ * INT3 and INTO, of one byte each, have been executed, and their exception is pending: KVM has it so
+ * that RIP is still at the instruction, and does not show the exception (it will be met again).
+ */
+static bool is_soft_exception(const PtaX86Events *e)
 {
+    return e->exception_pending && (e->vector == VECTOR_BP || e->vector == VECTOR_OF);
+}
+
+static bool give_regs(const KvmVp *vp, const PtaX86State *state, GError **error)
+{
+    const PtaX86Regs *r = &state->regs;
     const uint64_t *g = r->gpr;
+    bool wide = (r->efer & EFER_LMA) && (r->seg[PTA_X86_CS].attrs & ATTR_L);
+    uint64_t rip = is_soft_exception(&state->events) ? r->rip - 1 : r->rip;
     struct kvm_regs k = {
         .rax = g[PTA_X86_RAX],
         .rcx = g[PTA_X86_RCX],
@@ -218,7 +230,7 @@ static bool give_regs(const KvmVp *vp, const PtaX86Regs *r, GError **error)
         .r13 = g[PTA_X86_R13],
         .r14 = g[PTA_X86_R14],
         .r15 = g[PTA_X86_R15],
-        .rip = r->rip,
+        .rip = wide ? rip : (uint32_t)rip,
         .rflags = r->rflags,
     };
     return kvm_give(vp, KVM_SET_REGS, &k, error);
@@ -404,14 +416,19 @@ static void get_events(KvmVp *vp, const struct kvm_vcpu_events *k, uint32_t mp_s
     }
 }
 
-/* Without KVM_CAP_EXCEPTION_PAYLOAD, "injected" means pending as well. */
-static void give_exception(struct kvm_vcpu_events *k, const PtaX86Events *e)
+/*
+ * Without KVM_CAP_EXCEPTION_PAYLOAD, "injected" means pending as well. The guest meets INT3 and INTO
+ * again by itself, unless INT3 is the debugger's to see: the kernel delivers one that is queued.
+ */
+static void give_exception(const KvmVp *vp, const PtaX86Events *e, struct kvm_vcpu_events *k)
 {
     bool payload = k->flags & KVM_VCPUEVENT_VALID_PAYLOAD;
-    k->exception.pending = payload && e->exception_pending;
-    k->exception.injected = !payload && e->exception_pending;
-    k->exception.nr = e->exception_pending ? e->vector : 0;
-    k->exception.has_error_code = e->exception_pending && e->has_error_code;
+    bool seen = e->vector == VECTOR_BP && vp->debug.enabled && vp->debug.sw_breakpoints;
+    bool queue = e->exception_pending && (!is_soft_exception(e) || seen);
+    k->exception.pending = payload && queue;
+    k->exception.injected = !payload && queue;
+    k->exception.nr = queue ? e->vector : 0;
+    k->exception.has_error_code = queue && e->has_error_code;
     k->exception.error_code = k->exception.has_error_code ? e->error_code : 0;
     k->exception_has_payload = 0;
     k->exception_payload = 0;
@@ -426,7 +443,7 @@ static bool set_events(KvmVp *vp, const PtaX86Events *e, GError **error)
     /* What the kernel says of itself it takes as well; a pending triple fault and INIT go. */
     struct kvm_vcpu_events k = { .flags = had.flags | KVM_VCPUEVENT_VALID_NMI_PENDING |
                                           KVM_VCPUEVENT_VALID_SHADOW };
-    give_exception(&k, e);
+    give_exception(vp, e, &k);
     k.interrupt.shadow = set_shadow(e->interrupt_shadow);
     k.nmi.pending = e->nmi_pending;
     k.nmi.masked = e->nmi_blocked;
@@ -497,16 +514,8 @@ static bool check_pvm(const PtaX86Regs *r, GError **error)
 
 static bool check_cpu(const KvmVp *vp, const PtaX86State *state, GError **error)
 {
-    const PtaX86Events *e = &state->events;
-    if (!pta_x86_state_check(vp->m->cpuid, state, error)) {
-        return false;
-    }
-    if (e->exception_pending && (e->vector == VECTOR_BP || e->vector == VECTOR_OF)) {
-        /* Raised by an instruction, whose length KVM would have to know. */
-        return pta_throw(error, PTA_ERROR_BAD_SNAPSHOT, "the pending exception cannot be 0x%x",
-                         e->vector);
-    }
-    return !vp->m->caps.pvm || check_pvm(&state->regs, error);
+    return pta_x86_state_check(vp->m->cpuid, state, error) &&
+           (!vp->m->caps.pvm || check_pvm(&state->regs, error));
 }
 
 static bool set_tsc(KvmVp *vp, uint64_t tsc, GError **error)
@@ -532,7 +541,7 @@ bool kvm_vp_set_state(PtaBackendVp *be_vp, const PtaX86State *state, GError **er
     set_sregs(&sregs, state);
     /* An INIT or SIPI that waits belongs to the state that goes. General registers drop a pending
      * exception, and the APIC's base decides what its page means. */
-    if (!kvm_try(vp->fd, KVM_GET_MP_STATE, &mp, error) || !give_regs(vp, &state->regs, error) ||
+    if (!kvm_try(vp->fd, KVM_GET_MP_STATE, &mp, error) || !give_regs(vp, state, error) ||
         !give_sregs(vp, &sregs, error) || !set_xcr0(vp, state->regs.xcr0, error) ||
         !set_xsave(vp, &state->xsave, error) || !set_debug(vp, &state->debug, error) ||
         !kvm_msrs_set(vp, &state->msrs, error) || !set_tsc(vp, state->tsc, error) ||
@@ -587,7 +596,7 @@ static bool step_events(KvmVp *vp, const PtaX86State *before, const PtaX86State 
     }
     k.flags &= KVM_VCPUEVENT_VALID_PAYLOAD;
     k.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-    give_exception(&k, e);
+    give_exception(vp, e, &k);
     k.interrupt.shadow = set_shadow(e->interrupt_shadow);
     k.nmi.masked = e->nmi_blocked;
     if (!kvm_give(vp, KVM_SET_VCPU_EVENTS, &k, error) ||
@@ -611,7 +620,8 @@ static bool step_xsave(const KvmVp *vp, const PtaX86State *after, GError **error
 bool kvm_vp_set_step(KvmVp *vp, const PtaX86State *before, const PtaX86State *after, GError **error)
 {
     /* General registers drop a pending exception: events come after them. */
-    return give_regs(vp, &after->regs, error) && step_sregs(vp, before, after, error) &&
+    return check_cpu(vp, after, error) && give_regs(vp, after, error) &&
+           step_sregs(vp, before, after, error) &&
            (!DIFFERS(regs.xcr0) || give_xcr0(vp, after->regs.xcr0, error)) &&
            (!DIFFERS(xsave) || step_xsave(vp, after, error)) &&
            (!DIFFERS(debug) || set_debug(vp, &after->debug, error)) &&

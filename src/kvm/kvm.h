@@ -143,6 +143,13 @@ typedef struct KvmFrozen {
     uint64_t timer_expiry_ns; /* of the APIC's counting timer, by the partition's clock; 0: off */
 } KvmFrozen;
 
+/* What was handed out of the APIC while the clock stood still. */
+typedef struct KvmApicGiven {
+    bool valid; /* until something is set, or the clock starts */
+    uint64_t apic_base, deadline;
+    PtaX86Lapic lapic;
+} KvmApicGiven;
+
 struct KvmVp {
     PtaBackendVp vp; /* base */
     KvmPartition *m; /* CONST */
@@ -153,6 +160,7 @@ struct KvmVp {
     bool kicked;                 /* ATOMIC: immediate_exit is for vp_run() */
     bool shutdown;               /* VP: a triple fault; until the state is set */
     KvmFrozen frozen;            /* VP: valid while the clock stands still */
+    KvmApicGiven apic_given;     /* VP: kvm-lapic.c */
     uint32_t apic_icount;        /* VP: kvm-lapic.c: initial count that the kernel lacks */
     PtaGuestDebug debug;         /* VP */
     bool debug_step;             /* VP: kvm-debug.c's own */

@@ -972,6 +972,62 @@ static void failing_ioctls_are_told(void **unused)
     machine_free(kvm);
 }
 
+/* As a debugger does it, while devices go on. */
+static void a_register_is_changed(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    PtaX86State s, a, b;
+    halted(kvm, &s);
+    put_reg(&s, REG_ICOUNT, 1000 * MS);
+    s.lapic.timer_expiry_ns = CLOCK_NS + 900 * MS;
+    set(kvm, 0, &s);
+    get(kvm, 0, &a);
+    kvm->ops->msi(kvm->be, 0xfee00000, MSI_VECTOR);
+    a.regs.gpr[PTA_X86_RAX] = 0x1234;
+    set(kvm, 0, &a);
+    get(kvm, 0, &b);
+    assert_true(in_irr(&b, MSI_VECTOR));
+    assert_int_equal(b.regs.gpr[PTA_X86_RAX], 0x1234);
+    put_reg(&b, REG_IRR + MSI_VECTOR / 32, 0);
+    same("but for that", &a, &b);
+    /* A state of before is a state of before. */
+    set(kvm, 0, &s);
+    get(kvm, 0, &b);
+    assert_false(in_irr(&b, MSI_VECTOR));
+    /* An INIT resets the APIC, and what is set is set all the same. */
+    kvm->ops->msi(kvm->be, 0xfee00000, 0x500);
+    set(kvm, 0, &b);
+    get(kvm, 0, &a);
+    same("after an INIT", &b, &a);
+    machine_free(kvm);
+}
+
+/* RIP is behind the instruction in the canonical state, and at it in the kernel, which does not show
+ * its exception. */
+static void int3_is_met_again(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    KvmVp *vp = kvm_vp_of(kvm->vps[0]);
+    PtaX86State s, a;
+    pta_x86_state_reset(&s, 0, 1);
+    for (unsigned vector = 3; vector <= 4; vector++) {
+        for (unsigned debugged = 0; debugged < 2; debugged++) {
+            vp->debug = (PtaGuestDebug){ .enabled = debugged, .sw_breakpoints = debugged };
+            s.events.exception_pending = 1;
+            s.events.vector = (uint8_t)vector;
+            s.regs.rip = 0x7c01;
+            set(kvm, 0, &s);
+            get(kvm, 0, &a);
+            assert_int_equal(a.regs.rip, 0x7c00);
+            assert_int_equal(a.events.exception_pending, 0);
+        }
+    }
+    vp->debug = (PtaGuestDebug){ 0 };
+    machine_free(kvm);
+}
+
 static void init_and_sipi_belong_to_their_state(void **unused)
 {
     (void)unused;
@@ -1090,6 +1146,8 @@ int main(void)
         cmocka_unit_test(payloads_are_delivered),
         cmocka_unit_test(a_step_keeps_what_arrives),
         cmocka_unit_test(failing_ioctls_are_told),
+        cmocka_unit_test(a_register_is_changed),
+        cmocka_unit_test(int3_is_met_again),
         cmocka_unit_test(init_and_sipi_belong_to_their_state),
         cmocka_unit_test(a_shut_down_vp_stays_so),
     };
