@@ -227,19 +227,3 @@ bool kvm_emulate(KvmVp *vp, PtaExit *exit)
         return true;
     }
 }
-
-bool kvm_emulate_dirty_start(KvmPartition *m, PtaDirtySinkFn *sink, void *opaque, GError **error)
-{
-    (void)m, (void)sink, (void)opaque, (void)error;
-    return true;
-}
-
-void kvm_emulate_dirty_fetch(KvmPartition *m, uint64_t gpa, uint64_t size)
-{
-    (void)m, (void)gpa, (void)size;
-}
-
-void kvm_emulate_dirty_stop(KvmPartition *m)
-{
-    (void)m;
-}
