@@ -907,15 +907,20 @@ static void a_step_keeps_what_arrives(void **unused)
     before = after;
     after.events.exception_pending = after.events.vector = after.events.interrupt_shadow = 0;
     after.events.activity = PTA_X86_HALTED;
+    after.regs.cr8 = 5;
     must(kvm_vp_set_step(vp, &before, &after, &error), error);
     get(kvm, 0, &end);
     assert_int_equal(end.events.activity, PTA_X86_HALTED);
     assert_int_equal(end.events.exception_pending, 0);
+    assert_int_equal(end.regs.cr8, 5);
+    assert_int_equal(reg(&end, 0x08), 0x50);
     assert_true(in_irr(&end, 0x73));
     /* What cannot be is refused here too: by KVM. */
     after.regs.cr4 = UINT64_MAX;
     assert_false(kvm_vp_set_step(vp, &before, &after, &error));
-    assert_non_null(strstr(error->message, "SREGS"));
+    if (!strstr(error->message, "SREGS")) {
+        fail_msg("refused with \"%s\"", error->message);
+    }
     machine_free(kvm);
 }
 
