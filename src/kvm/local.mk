@@ -20,6 +20,8 @@ libpartita_a_SOURCES += \
 	src/kvm/kvm.c \
 	src/kvm/kvm.h
 
+EXTRA_DIST += tests/kvm/pvm.py
+
 if HAVE_CMOCKA
 check_PROGRAMS += tests/kvm/test-kvm-state
 tests_kvm_test_kvm_state_SOURCES = tests/kvm/test-kvm-state.c tests/kvm/state-gen.c \

@@ -1,6 +1,6 @@
 /*
- * Random bytes as code: decoded and run, single-stepped, in blocks, and under a debugger, in each
- * mode. The first byte says how, the next eight seed the registers, the rest is code. Nothing may
+ * Random bytes as code: decoded and run, single-stepped, in blocks, under a debugger, and by a
+ * stepper, in each mode. The first byte says how, the next eight seed the registers, the rest is code. Nothing may
  * crash, and a run ends when it is told to.
  */
 #include "config.h"
@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define STEPS   64
 #define TICK_US 1000
 
-static CpuHarness *harness[3];
+static CpuHarness *harness[3], *stepper[3];
 
 /* Who ends a run that does not end by itself. */
 static struct {
@@ -52,6 +52,9 @@ static void set_up(void)
     harness[0] = cpu_harness_new(16, RAM);
     harness[1] = cpu_harness_new(32, RAM);
     harness[2] = cpu_harness_new(64, RAM);
+    for (unsigned i = 0; i < 3; i++) {
+        stepper[i] = cpu_harness_new_stepper(16u << i, RAM);
+    }
     g_thread_unref(g_thread_new("watch", watch_thread, NULL));
 }
 
@@ -83,6 +86,28 @@ static void run_debugged(CpuHarness *h, uint8_t how, uint8_t where)
     h->be->ops->vp_set_debug(h->vp, &(PtaGuestDebug){ 0 });
 }
 
+/* As another back end uses it: the state goes there and back for each instruction, and what cannot be
+ * done changes nothing of it. */
+static void run_lent(CpuHarness *h)
+{
+    g_autofree PtaX86State *before = g_new(PtaX86State, 1);
+    g_autofree PtaX86State *after = g_new(PtaX86State, 1);
+    for (unsigned i = 0; i < STEPS && h->c->events.activity == PTA_X86_RUNNING; i++) {
+        h->be->ops->vp_get_state(h->vp, before);
+        if (!h->be->ops->vp_set_state(h->vp, before, NULL)) {
+            return; /* the guest brought itself to where it cannot be */
+        }
+        h->be->ops->vp_run(h->vp, &h->exit);
+        g_assert(h->c->world_depth == 0 && !h->c->restart && h->c->attention == 0);
+        h->be->ops->vp_get_state(h->vp, after);
+        if (h->exit.reason == PTA_EXIT_INTERNAL_ERROR) {
+            g_assert(memcmp(before, after, sizeof(*before)) == 0);
+            return;
+        }
+        g_assert(h->exit.reason == PTA_EXIT_INTERRUPTED || h->exit.reason == PTA_EXIT_SHUTDOWN);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint64_t pointers[] = { CPU_DATA, CPU_DATA + 0xff8, CPU_CODE, CPU_MMIO,
@@ -93,9 +118,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!harness[0]) {
         set_up();
     }
-    CpuHarness *h = harness[data[0] % 3];
+    bool lent = data[0] & 0x10;
+    CpuHarness *h = (lent ? stepper : harness)[data[0] % 3];
     bool step = data[0] & 0x80;
     cpu_harness_clear(h);
+    h->c->cr4 |= X86_CR4_OSXSAVE;
+    h->c->xcr0 = 3;
     cpu_harness_code(h, data[0] & 0x40 ? 0xff8 : 0, data + 9, size - 9);
     for (unsigned i = 0; i < 16; i++) {
         uint8_t how = data[1 + i % 8] >> (i / 8 * 4) & 15;
@@ -106,7 +134,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             h->c->gpr[i] = (uint32_t)h->c->gpr[i];
         }
     }
-    if (data[0] & 0x20) {
+    if (lent) {
+        run_lent(h);
+    } else if (data[0] & 0x20) {
         run_debugged(h, data[1], data[2]);
     } else if (step) { /* as KVM's helper does it */
         for (unsigned i = 0; i < STEPS && h->c->events.activity == PTA_X86_RUNNING; i++) {
