@@ -81,6 +81,12 @@ static bool cannot_open(int errnum, GError **error)
 static bool check_required(int fd, GError **error)
 {
     int version = kvm_ioctl_val(fd, KVM_GET_API_VERSION, 0);
+    if (version < 0 && errno == ENOTTY) {
+        return pta_throw(error, PTA_ERROR_UNSUPPORTED, "%s is not KVM's device", DEVICE);
+    }
+    if (version < 0) {
+        return pta_throw_errno(error, errno, "%s: KVM_GET_API_VERSION", DEVICE);
+    }
     if (version != KVM_API_VERSION) {
         return pta_throw(error, PTA_ERROR_UNSUPPORTED, "%s: the API has version %d, expected %d",
                          DEVICE, version, KVM_API_VERSION);

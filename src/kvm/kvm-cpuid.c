@@ -49,8 +49,10 @@ static struct kvm_cpuid2 *fetch_supported(int sys_fd)
         if (kvm_ioctl(sys_fd, KVM_GET_SUPPORTED_CPUID, c) == 0 && c->nent <= room) {
             return c;
         }
+        int errnum = errno;
         g_free(c);
-        if (errno != E2BIG) {
+        if (errnum != E2BIG) {
+            g_warning("kvm: KVM_GET_SUPPORTED_CPUID: %s", g_strerror(errnum));
             break;
         }
     }
@@ -65,7 +67,11 @@ typedef struct Host {
 static Host *host_new(void)
 {
     KvmCaps caps;
-    pta_autofd int fd = kvm_open(&caps, NULL);
+    g_autoptr(GError) error = NULL;
+    pta_autofd int fd = kvm_open(&caps, &error);
+    if (fd < 0) {
+        g_warning("kvm: %s", error->message);
+    }
     struct kvm_cpuid2 *cpuid = fd >= 0 ? fetch_supported(fd) : NULL;
     if (!cpuid) {
         return NULL;

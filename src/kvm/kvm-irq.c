@@ -83,8 +83,8 @@ void kvm_msi(PtaBackend *be, uint64_t address, uint32_t data)
     g_mutex_unlock(&m->routes->sending);
     /* 0: no APIC takes it now; that is the guest's affair. */
     if (r < 0) {
-        PTA_GUEST_ERROR("an interrupt to 0x%x with data 0x%x is lost: %s", msi.address_lo, data,
-                        g_strerror(errnum));
+        PTA_GUEST_ERROR("an interrupt to 0x%x with data 0x%x is lost: KVM_SIGNAL_MSI: %s",
+                        msi.address_lo, data, g_strerror(errnum));
     }
 }
 

@@ -41,5 +41,12 @@ tests_kvm_test_kvm_dirty_SOURCES = tests/kvm/test-kvm-dirty.c tests/kvm/kvm-host
 tests_kvm_test_kvm_dirty_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_kvm_test_kvm_dirty_LDADD = $(unit_libs)
 TESTS += tests/kvm/test-kvm-dirty
+
+check_PROGRAMS += tests/kvm/test-kvm-failures
+tests_kvm_test_kvm_failures_SOURCES = tests/kvm/test-kvm-failures.c tests/kvm/kvm-host.c tests/kvm/kvm-host.h \
+	tests/lib/cmocka-all.h
+tests_kvm_test_kvm_failures_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_kvm_test_kvm_failures_LDADD = $(unit_libs)
+TESTS += tests/kvm/test-kvm-failures
 endif
 endif
