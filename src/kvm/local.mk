@@ -50,3 +50,6 @@ tests_kvm_test_kvm_failures_LDADD = $(unit_libs)
 TESTS += tests/kvm/test-kvm-failures
 endif
 endif
+
+TESTS += tests/kvm/test-kvm-host.sh
+EXTRA_DIST += tests/kvm/test-kvm-host.sh

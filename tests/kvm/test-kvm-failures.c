@@ -380,9 +380,103 @@ static void each_in_turn(void **unused)
     close(l.fd);
 }
 
+/* ---- hosts that lack something ---- */
+
+static int lacking;    /* this capability is not there … */
+static int max_vcpus;  /* … and this is the answer to KVM_CAP_MAX_VCPUS, if not 0 */
+static bool no_popcnt; /* the CPU has no POPCNT */
+
+static int lacking_ioctl(int fd, unsigned long request, void *arg)
+{
+    if (request == KVM_CHECK_EXTENSION && lacking != 0 && (uintptr_t)arg == (uintptr_t)lacking) {
+        return 0;
+    }
+    if (request == KVM_CHECK_EXTENSION && max_vcpus != 0 && (uintptr_t)arg == KVM_CAP_MAX_VCPUS) {
+        return max_vcpus;
+    }
+    int r = host_ioctl(fd, request, arg);
+    if (r == 0 && request == KVM_GET_SUPPORTED_CPUID && no_popcnt) {
+        struct kvm_cpuid2 *c = arg;
+        for (unsigned i = 0; i < c->nent; i++) {
+            if (c->entries[i].function == 1) {
+                c->entries[i].ecx &= ~(1u << 23);
+            }
+        }
+    }
+    return r;
+}
+
+static void a_capability_that_lacks_is_named(void **unused)
+{
+    (void)unused;
+    static const struct {
+        int cap;
+        const char *text;
+    } cases[] = {
+        { KVM_CAP_SPLIT_IRQCHIP,
+          "/dev/kvm lacks KVM_CAP_SPLIT_IRQCHIP: Linux 4.4 or later is needed" },
+        { KVM_CAP_IMMEDIATE_EXIT,
+          "/dev/kvm lacks KVM_CAP_IMMEDIATE_EXIT: Linux 4.13 or later is needed" },
+    };
+    pta_kvm_ioctl_hook = lacking_ioctl;
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        lacking = cases[i].cap;
+        assert_false(pta_kvm_backend.probe(&error));
+        assert_string_equal(error->message, cases[i].text);
+        assert_int_equal(error->code, PTA_ERROR_KVM_MISSING_CAP);
+    }
+    lacking = 0;
+    pta_kvm_ioctl_hook = failing_ioctl;
+}
+
+static void more_vps_than_kvm_allows(void **unused)
+{
+    (void)unused;
+    g_autoptr(GError) error = NULL;
+    PtaCpuidTable cpuid = { 0 };
+    PtaPlatform platform = { 0 };
+    PtaBackendParams bp = { .n_vps = 4, .cpuid = &cpuid, .platform = &platform };
+    unsigned fds = count_fds();
+    pta_kvm_ioctl_hook = lacking_ioctl;
+    max_vcpus = 3;
+    assert_null(pta_kvm_backend.create(&bp, &error));
+    assert_string_equal(error->message, "4 VPs; this host's KVM allows 1 to 3");
+    assert_int_equal(count_fds(), fds);
+    max_vcpus = 0;
+    pta_kvm_ioctl_hook = failing_ioctl;
+}
+
+static void what_the_hosts_cpu_lacks_is_listed(void **unused)
+{
+    (void)unused;
+    g_autoptr(GError) error = NULL;
+    pta_kvm_ioctl_hook = lacking_ioctl;
+    no_popcnt = true;
+    PtaCpuidParams cp = {
+        .model = "x86-64-v2",
+        .n_vps = 1,
+        .tsc_hz = 1000000000,
+        .apic_hz = 1000000000,
+        .supported = pta_kvm_backend.cpu_features(),
+    };
+    PtaCpuidTable table;
+    assert_false(pta_cpuid_build(&table, &cp, &error));
+    /* Among what else a kvm_pvm lacks. */
+    assert_true(g_str_has_prefix(error->message,
+                                 "CPU model \"x86-64-v2\" needs what the back end lacks: popcnt"));
+    no_popcnt = false;
+    pta_kvm_ioctl_hook = failing_ioctl;
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(each_in_turn) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_in_turn),
+        cmocka_unit_test(a_capability_that_lacks_is_named),
+        cmocka_unit_test(more_vps_than_kvm_allows),
+        cmocka_unit_test(what_the_hosts_cpu_lacks_is_listed),
+    };
     pta_thread_init_main();
     if (!kvm_host_usable()) {
         return 0;
