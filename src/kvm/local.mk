@@ -23,6 +23,12 @@ libpartita_a_SOURCES += \
 EXTRA_DIST += tests/kvm/pvm.py
 
 if HAVE_CMOCKA
+check_PROGRAMS += tests/kvm/test-kvm-emulate
+tests_kvm_test_kvm_emulate_SOURCES = tests/kvm/test-kvm-emulate.c tests/lib/cmocka-all.h
+tests_kvm_test_kvm_emulate_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_kvm_test_kvm_emulate_LDADD = $(unit_libs)
+TESTS += tests/kvm/test-kvm-emulate
+
 check_PROGRAMS += tests/kvm/test-kvm-state
 tests_kvm_test_kvm_state_SOURCES = tests/kvm/test-kvm-state.c tests/kvm/state-gen.c \
 	tests/kvm/state-gen.h tests/lib/cmocka-all.h
