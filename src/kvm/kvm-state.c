@@ -467,8 +467,8 @@ static bool set_activity(KvmVp *vp, uint32_t activity, GError **error)
 
 /* ---- the whole ---- */
 
-/* `all`: of the extended registers, what is not the model's as well. */
-static void get_state(KvmVp *vp, uint32_t mp_state, bool all, PtaX86State *state)
+/* `step`: for one instruction: of the extended registers what is not the model's as well, and no APIC. */
+static void get_state(KvmVp *vp, uint32_t mp_state, bool step, PtaX86State *state)
 {
     struct kvm_vcpu_events events = { 0 };
     struct kvm_sregs2 sregs = { 0 };
@@ -477,18 +477,21 @@ static void get_state(KvmVp *vp, uint32_t mp_state, bool all, PtaX86State *state
     fetch_regs(vp, &state->regs);
     fetch_sregs(vp, &sregs);
     get_sregs(&state->regs, &sregs);
-    state->regs.xcr0 = all ? fetch_xcr0(vp) : get_xcr0(vp);
+    state->regs.xcr0 = step ? fetch_xcr0(vp) : get_xcr0(vp);
     get_debug(vp, &state->debug);
-    get_xsave(vp, all, &state->xsave);
+    get_xsave(vp, step, &state->xsave);
     kvm_msrs_get(vp, &state->msrs);
     get_events(vp, &events, mp_state, state);
     state->tsc = kvm_vp_tsc(&vp->vp);
+    state->msrs.apic_base = sregs.apic_base;
+    if (step) {
+        return;
+    }
     const KvmApicContext context = {
         .apic_base = sregs.apic_base,
         .injected = events.interrupt.injected ? events.interrupt.nr : -1,
         .tsc = state->tsc,
     };
-    state->msrs.apic_base = sregs.apic_base;
     state->msrs.tsc_deadline = kvm_lapic_get(vp, &context, &state->lapic);
 }
 

@@ -216,8 +216,8 @@ bool kvm_vp_set_state(PtaBackendVp *vp, const PtaX86State *state, GError **error
 bool kvm_vp_get_regs(KvmVp *vp, PtaX86Regs *regs);
 /*
  * For an instruction that is executed in the kernel's stead, while devices and other VPs go on: the
- * whole state, without taking an INIT that waits; and back what differs, but for APIC, TSC and what
- * has arrived meanwhile (interrupts, NMIs).
+ * whole state but for the APIC, without taking an INIT that waits; and back what differs, but for TSC
+ * and what has arrived meanwhile (interrupts, NMIs).
  */
 void kvm_vp_get_step(KvmVp *vp, PtaX86State *before);
 bool kvm_vp_set_step(KvmVp *vp, const PtaX86State *before, const PtaX86State *after,

@@ -880,6 +880,9 @@ static void a_step_keeps_what_arrives(void **unused)
     s.lapic.timer_expiry_ns = CLOCK_NS + 900 * MS;
     set(kvm, 0, &s);
     kvm_vp_get_step(vp, &before);
+    get(kvm, 0, &end);
+    before.lapic = end.lapic; /* not part of a step */
+    before.msrs.tsc_deadline = end.msrs.tsc_deadline;
     after = before;
     kvm->ops->msi(kvm->be, 0xfee00000, 0x73);
     kvm->ops->nmi(kvm->be, 0);
