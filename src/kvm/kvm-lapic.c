@@ -128,7 +128,10 @@ static uint64_t deadline_expiry(const KvmVp *vp, uint64_t deadline, uint64_t tsc
 static uint32_t initial_count(KvmVp *vp, const uint8_t *kernel_page)
 {
     uint32_t icount = page_get(kernel_page, REG_ICOUNT);
-    return icount == 0 && counts(kernel_page) ? vp->apic_icount : icount;
+    if (icount != 0 || !counts(kernel_page)) {
+        vp->apic_icount = 0; /* the guest has written another since */
+    }
+    return icount != 0 ? icount : vp->apic_icount;
 }
 
 /* When the kernel's counting timer expires, by the partition's clock; 0: it does not. */
@@ -149,7 +152,9 @@ static bool start_deadline(KvmVp *vp, uint64_t deadline, GError **error)
 {
     uint64_t tsc;
     if (vp->m->caps.pvm && vp->frozen.valid && kvm_msr_get(vp, KVM_MSR_TSC, &tsc)) {
-        deadline = MAX(deadline + (tsc - vp->frozen.tsc), 1);
+        uint64_t moved = deadline + (tsc - vp->frozen.tsc);
+        bool wraps = tsc > vp->frozen.tsc && moved < deadline;
+        deadline = wraps ? UINT64_MAX : MAX(moved, 1);
     }
     return kvm_msr_set(vp, KVM_MSR_TSC_DEADLINE, deadline) ||
            pta_throw(error, PTA_ERROR_HOST, "KVM_SET_MSRS: TSC_DEADLINE");
@@ -173,7 +178,7 @@ static bool start_timer(KvmVp *vp, uint64_t expiry, uint64_t deadline, GError **
         return false;
     }
     uint64_t now = kvm_clock_ns(vp->vp.be), div = divider(bytes(&s));
-    uint64_t left = expiry > now ? (expiry - now + div - 1) / div : 1;
+    uint64_t left = expiry > now ? (expiry - now - 1) / div + 1 : 1; /* rounded up; due: at once */
     page_put(bytes(&s), REG_ICOUNT, vp->apic_icount);
     page_put(bytes(&s), REG_CCOUNT, (uint32_t)MIN(left, vp->apic_icount));
     vp->apic_icount = 0;

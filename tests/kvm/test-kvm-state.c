@@ -561,6 +561,33 @@ static void one_shot_timers_stand_still(void **unused)
     machine_free(kvm);
 }
 
+/* As far as 64 bits go. */
+static void far_timers_do_not_come_at_once(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    PtaX86State s, a;
+    for (unsigned i = 0; i < 128; i += 127) {
+        halted(kvm, &s);
+        put_reg(&s, REG_ICOUNT, UINT32_MAX);
+        put_reg(&s, REG_DCR, 0xa); /* by 128 */
+        s.lapic.timer_expiry_ns = UINT64_MAX - i;
+        set(kvm, 0, &s);
+        run_for(kvm, 20 * MS);
+        get(kvm, 0, &a);
+        assert_false(in_irr(&a, VECTOR));
+    }
+    /* KVM itself takes no more than two hours of a deadline: (ticks * 1000000) has 64 bits. */
+    halted(kvm, &s);
+    put_reg(&s, REG_LVT_TIMER, LVT_DEADLINE | VECTOR);
+    s.msrs.tsc_deadline = s.tsc + kvm->ops->tsc_hz(kvm->be) * 3600;
+    set(kvm, 0, &s);
+    run_for(kvm, 20 * MS);
+    get(kvm, 0, &a);
+    assert_false(in_irr(&a, VECTOR));
+    machine_free(kvm);
+}
+
 static void expired_one_shot_timers_stay_so(void **unused)
 {
     (void)unused;
@@ -1154,6 +1181,7 @@ int main(void)
         cmocka_unit_test(hostile_states_are_refused),
         cmocka_unit_test(deadlines_are_converted),
         cmocka_unit_test(one_shot_timers_stand_still),
+        cmocka_unit_test(far_timers_do_not_come_at_once),
         cmocka_unit_test(expired_one_shot_timers_stay_so),
         cmocka_unit_test(periodic_timers_keep_their_phase),
         cmocka_unit_test(deadlines_stand_still),
