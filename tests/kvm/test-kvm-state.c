@@ -607,10 +607,9 @@ static void expired_one_shot_timers_stay_so(void **unused)
     machine_free(kvm);
 }
 
-static void periodic_timers_keep_their_phase(void **unused)
+/* Over three stops. */
+static bool phase_is_kept(Machine *kvm)
 {
-    (void)unused;
-    Machine *kvm = machine_new(&pta_kvm_backend);
     PtaX86State s, a;
     const uint64_t period = 400 * MS;
     halted(kvm, &s);
@@ -618,12 +617,26 @@ static void periodic_timers_keep_their_phase(void **unused)
     put_reg(&s, REG_ICOUNT, (uint32_t)period);
     s.lapic.timer_expiry_ns = CLOCK_NS + 150 * MS;
     set(kvm, 0, &s);
+    bool kept = true;
     for (unsigned i = 0; i < 3; i++) {
         run_until_irq(kvm, 500 * MS, &a);
         uint64_t phase = (a.lapic.timer_expiry_ns - CLOCK_NS - 150 * MS) % period;
-        assert_true(phase < 80 * MS || phase > period - 80 * MS);
         assert_true(a.lapic.timer_expiry_ns > kvm->ops->clock_ns(kvm->be));
+        kept = kept && (phase < 40 * MS || phase > period - 40 * MS);
     }
+    return kept;
+}
+
+/* A host that has much to do may let this thread wait just between clock and timer; not always. */
+static void periodic_timers_keep_their_phase(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    bool kept = false;
+    for (unsigned i = 0; i < 5 && !kept; i++) {
+        kept = phase_is_kept(kvm);
+    }
+    assert_true(kept);
     machine_free(kvm);
 }
 
