@@ -25,12 +25,8 @@
  * it turn the deadline off, as one of Skylake does. */
 #define SIGNATURE_INTEL UINT32_C(0x000706e5)
 
-/* Controls of speculation in leaf 7: MD_CLEAR, and from IBRS to SSBD. */
-#define LEAF7_SPECULATION (BIT(10) | UINT32_C(0xfc000000))
 /* KVM offers this MSR on any CPU, and kernels look for it on Intel's alone. */
 #define LEAF7_ARCH_CAPABILITIES BIT(29)
-/* The same in leaf 80000008H, from IBPB on, but for VIRT_SSBD, whose MSR no state has. */
-#define LEAF8_SPECULATION (UINT32_C(0xfffff000) & ~BIT(25))
 
 /* What x86-64-v1 has, in EDX of leaves 1 and 80000001H. */
 #define BASE_EDX     UINT32_C(0x078bb97d)
@@ -191,10 +187,10 @@ void kvm_cpu_identity(PtaHypervisorKind hypervisor, PtaX86Identity *identity)
         memcpy(identity->vendor, vendor, sizeof(vendor));
         identity->signature = host_reg(h, 1, EAX);
     }
-    identity->leaf7_edx = host_reg(h, 7, EDX) & LEAF7_SPECULATION;
+    identity->leaf7_edx = host_reg(h, 7, EDX) & PTA_X86_LEAF7_SPECULATION;
     if (strcmp(identity->vendor, "GenuineIntel") != 0) {
         identity->leaf7_edx &= ~LEAF7_ARCH_CAPABILITIES;
-        identity->leaf8_8_ebx = host_reg(h, LEAF_WIDTHS, EBX) & LEAF8_SPECULATION;
+        identity->leaf8_8_ebx = host_reg(h, LEAF_WIDTHS, EBX) & PTA_X86_LEAF8_8_SPECULATION;
     }
     uint32_t phys = host_reg(h, LEAF_WIDTHS, EAX) & 0xff;
     identity->phys_bits = (uint8_t)(phys >= 32 ? MIN(phys, MAX_PHYS_BITS) : 36);
@@ -222,4 +218,19 @@ bool kvm_vp_set_cpuid(KvmVp *vp, GError **error)
         };
     }
     return kvm_try(vp->fd, KVM_SET_CPUID2, c, error);
+}
+
+/* The kernel allows no other CPUID once a VP has run (Linux 5.16). */
+bool kvm_cpuid_changed(PtaBackend *be, GError **error)
+{
+    KvmPartition *m = kvm_of(be);
+    for (unsigned i = 0; i < m->n_vps; i++) {
+        g_autoptr(GError) refusal = NULL;
+        if (!kvm_vp_set_cpuid(m->vps[i], &refusal)) {
+            return pta_throw(error, PTA_ERROR_UNSUPPORTED,
+                             "the VPs have run: what CPU they show cannot change (%s)",
+                             refusal->message);
+        }
+    }
+    return true;
 }

@@ -220,6 +220,7 @@ const PtaBackendOps pta_kvm_backend = {
     .tsc_hz = kvm_tsc_hz,
     .apic_hz = kvm_apic_hz,
     .set_tsc_hz = kvm_set_tsc_hz,
+    .cpuid_changed = kvm_cpuid_changed,
     .vp_tsc = kvm_vp_tsc,
     .tsc_stable = kvm_tsc_stable,
     .clock_start = kvm_clock_start,

@@ -238,6 +238,7 @@ bool kvm_lapic_thaw(KvmVp *vp, GError **error);
 uint64_t kvm_cpu_features(void);
 void kvm_cpu_identity(PtaHypervisorKind hypervisor, PtaX86Identity *identity);
 bool kvm_vp_set_cpuid(KvmVp *vp, GError **error);
+bool kvm_cpuid_changed(PtaBackend *be, GError **error);
 
 /* ---- time; kvm-clock.c ---- */
 

@@ -180,6 +180,11 @@ static bool make_partition(PtaVm *vm, GError **error)
                                    model ? "$.partition.cpu-model: " : "$.partition: ");
         return false;
     }
+    if (config->has_tsc_frequency &&
+        !pta_partition_set_tsc_hz(vm->partition, config->tsc_frequency, error)) {
+        g_prefix_error(error, "$.partition.tsc-frequency: ");
+        return false;
+    }
     if (config->hypervisor == HYPERVISOR_KIND_HYPERV) {
         pta_vm_make_hyperv(vm);
     }

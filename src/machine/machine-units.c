@@ -97,9 +97,11 @@ static bool synic_save(void *opaque, json_t **state, GError **error)
 
 static bool synic_restore(void *opaque, json_t *state, GError **error)
 {
+    PtaVm *vm = opaque;
     g_autofree PtaHypervState *s = g_new(PtaHypervState, 1);
+    pta_hyperv_set_tsc_hz(vm->hyperv, vm->backend->tsc_hz(pta_partition_backend(vm->partition)));
     return pta_state_load(&pta_hyperv_state, state, s, error) &&
-           pta_hyperv_set_state(((PtaVm *)opaque)->hyperv, s, error);
+           pta_hyperv_set_state(vm->hyperv, s, error);
 }
 
 static const PtaUnitOps synic_unit = { NULL, NULL, synic_reset, synic_save, synic_restore, false };

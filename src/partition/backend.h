@@ -247,8 +247,11 @@ struct PtaBackendOps {
     uint64_t (*clock_ns)(const PtaBackend *be);
     uint64_t (*tsc_hz)(const PtaBackend *be);
     uint64_t (*apic_hz)(const PtaBackend *be); /* input of the APIC timer's divider */
-    /* Another TSC frequency than tsc_hz(NULL): VPs were made and none has run. UNSUPPORTED. */
+    /* Another TSC frequency than tsc_hz(NULL): VPs were made and none has run. UNSUPPORTED. NULL: never. */
     bool (*set_tsc_hz)(PtaBackend *be, uint64_t hz, GError **error);
+    /* PtaBackendParams.cpuid has another identity or frequency. MAIN, no VP runs. UNSUPPORTED if VPs have
+     * run already. NULL: nothing is kept of it. */
+    bool (*cpuid_changed)(PtaBackend *be, GError **error);
     uint64_t (*vp_tsc)(const PtaBackendVp *vp);
     /* Whether TSCs run with the clock, so that what lies between them stays the same as long as a guest
      * does not write its TSC. NULL: always. */

@@ -16,6 +16,7 @@ libpartita_a_SOURCES += \
 	src/partition/gdb.h \
 	src/partition/halt.c \
 	src/partition/halt.h \
+	src/partition/partition-cpu.c \
 	src/partition/partition-debug.c \
 	src/partition/partition-private.h \
 	src/partition/partition-state.c \
@@ -77,6 +78,13 @@ tests_unit_test_partition_stress_SOURCES = tests/unit/test-partition-stress.c \
 tests_unit_test_partition_stress_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_partition_stress_LDADD = $(unit_libs)
 TESTS += tests/unit/test-partition-stress
+
+check_PROGRAMS += tests/unit/test-partition-cpu
+tests_unit_test_partition_cpu_SOURCES = tests/unit/test-partition-cpu.c tests/lib/fake-backend.c \
+	tests/lib/fake-backend.h
+tests_unit_test_partition_cpu_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_partition_cpu_LDADD = $(unit_libs)
+TESTS += tests/unit/test-partition-cpu
 
 check_PROGRAMS += tests/unit/test-partition-state
 tests_unit_test_partition_state_SOURCES = tests/unit/test-partition-state.c $(partition_fixture)

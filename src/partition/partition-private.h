@@ -46,6 +46,13 @@ bool partition_forget_halt(PtaPartition *p);
 /* The code around a triple fault, into the reason. RAM is as it was then. */
 void partition_describe_halt(PtaPartition *p, PtaHaltReason *reason);
 
+/* partition-cpu.c. identity NULL: the back end's own. */
+bool partition_build_cpu(PtaPartition *p, const PtaX86Identity *identity, uint64_t tsc_hz,
+                         PtaCpuidTable *table, GError **error);
+json_t *partition_save_cpu(PtaPartition *p);
+/* The guest sees what it saw, or BAD_SNAPSHOT, UNSUPPORTED, HOST, and nothing has changed. */
+bool partition_restore_cpu(PtaPartition *p, json_t *saved, GError **error);
+
 /* partition-debug.c: whether a debugger took it. */
 bool partition_report_to_debugger(PtaPartition *p, const PtaHaltReason *reason);
 /* What follows from a reset or a restore for a debugger that was told of a halt and has not said "go on":

@@ -242,8 +242,9 @@ json_t *pta_partition_save(PtaPartition *p)
     g_assert(!p->started && !pta_vp_set_started(p->vps));
     partition_take_halts(p);
     PartitionState s = { .clock_ns = p->be->ops->clock_ns(p->be) };
-    json_t *saved = json_pack("{s:o, s:i}", "partition", pta_state_save(&partition_desc, &s),
-                              "stop-count", (int)p->stop_count);
+    json_t *saved =
+        json_pack("{s:o, s:o, s:i}", "cpu", partition_save_cpu(p), "partition",
+                  pta_state_save(&partition_desc, &s), "stop-count", (int)p->stop_count);
     json_object_set_new(saved, "vps", pta_vp_set_save(p->vps));
     if (p->halt_reason) {
         json_object_set_new(saved, "halt", save_halt(p->halt_reason, p->halt_told));
@@ -332,20 +333,22 @@ static void replace_halt(PtaPartition *p, PtaHaltReason *reason, bool told)
 
 static bool restore(PtaPartition *p, const json_t *saved, GError **error)
 {
+    json_t *cpu = json_object_get(saved, "cpu");
     json_t *partition = json_object_get(saved, "partition");
     json_t *vps = json_object_get(saved, "vps");
     json_t *halt = json_object_get(saved, "halt");
     json_t *stop_count = json_object_get(saved, "stop-count");
     PartitionState s;
-    if (!partition || !vps || !json_is_integer(stop_count) ||
-        json_object_size(saved) != (halt ? 4 : 3)) {
+    if (!cpu || !partition || !vps || !json_is_integer(stop_count) ||
+        json_object_size(saved) != (halt ? 5 : 4)) {
         return pta_throw(error, PTA_ERROR_BAD_SNAPSHOT,
-                         "expected partition, vps, stop-count and perhaps halt");
+                         "expected cpu, partition, vps, stop-count and perhaps halt");
     }
     g_autofree PtaHaltReason *reason = NULL;
     bool told = false;
     if ((halt && !(reason = load_halt(p, halt, &told, error))) ||
-        !pta_state_load(&partition_desc, partition, &s, error)) {
+        !pta_state_load(&partition_desc, partition, &s, error) ||
+        !partition_restore_cpu(p, cpu, error)) {
         return false;
     }
     p->needs_reset = true;

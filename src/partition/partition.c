@@ -85,20 +85,7 @@ static bool make_backend(PtaPartition *p, GError **error)
 {
     const PtaPartitionParams *params = &p->params;
     const PtaBackendOps *ops = params->backend;
-    PtaCpuidParams cpuid = {
-        .model = params->cpu_model,
-        .hypervisor = params->hypervisor,
-        .n_vps = params->n_vps,
-        .tsc_hz = ops->tsc_hz(NULL),
-        .apic_hz = ops->apic_hz(NULL),
-        .supported = ops->cpu_features(),
-    };
-    PtaX86Identity identity;
-    if (ops->cpu_identity) {
-        ops->cpu_identity(params->hypervisor, &identity);
-        cpuid.identity = &identity;
-    }
-    if (!pta_cpuid_build(&p->cpuid, &cpuid, error)) {
+    if (!partition_build_cpu(p, NULL, ops->tsc_hz(NULL), &p->cpuid, error)) {
         return false;
     }
     PtaBackendParams be_params = {

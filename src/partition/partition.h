@@ -39,6 +39,10 @@ PtaPartition *pta_partition_new(const PtaPartitionParams *params, GError **error
 /* In any state: waits for the end of all runners. Stop guards may outlive it. */
 void pta_partition_free(PtaPartition *p);
 
+/* The TSC's frequency, instead of the back end's own: in Hz, of PTA_MIN_TSC_HZ to PTA_MAX_TSC_HZ, before
+ * VPs have run. UNSUPPORTED, HOST: as it was. */
+bool pta_partition_set_tsc_hz(PtaPartition *p, uint64_t hz, GError **error);
+
 /* ---- the unit ---- */
 
 void pta_partition_start(PtaPartition *p);
@@ -52,8 +56,8 @@ bool pta_partition_running(const PtaPartition *p); /* VPs may execute */
 bool pta_partition_reset(PtaPartition *p, GError **error);
 
 /*
- * Only while stopped. {"partition": …, "vps": […], "halt": … if there is one, "stop-count": …}, a new
- * reference. Halts that wait are taken up first, so the saved state has them.
+ * Only while stopped. {"cpu": …, "partition": …, "vps": […], "halt": … if there is one, "stop-count": …},
+ * a new reference. Halts that wait are taken up first, so the saved state has them.
  *
  * Stop guards belong to those who hold them in this process: their number is saved for the record,
  * and restoring neither adds nor drops one, so a restored machine stays held for as long as its
@@ -64,7 +68,8 @@ json_t *pta_partition_save(PtaPartition *p);
  * forgotten: it belongs to what is overwritten. The saved one is outstanding afterwards and is not
  * reported again, but to a debugger that waits for a halt, or if only a debugger heard of it before. Of a halt that a debugger made (a break, a
  * breakpoint) nothing is restored unless it holds the VPs now. BAD_SNAPSHOT; after an error VPs may
- * have parts of both states: reset. */
+ * have parts of both states: reset. The guest sees the CPU that it saw when it was saved, its frequency
+ * included; UNSUPPORTED if the back end cannot show that. */
 bool pta_partition_restore(PtaPartition *p, const json_t *saved, GError **error);
 
 /* ---- halts ---- */

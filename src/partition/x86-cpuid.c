@@ -141,6 +141,13 @@ static const Model models[] = {
     { "host", 0 },
 };
 
+bool pta_x86_identity_equal(const PtaX86Identity *a, const PtaX86Identity *b)
+{
+    return strcmp(a->vendor, b->vendor) == 0 && a->signature == b->signature &&
+           a->leaf7_edx == b->leaf7_edx && a->leaf8_8_ebx == b->leaf8_8_ebx &&
+           a->phys_bits == b->phys_bits;
+}
+
 /* ---- the table ---- */
 
 static PtaCpuidLeaf *add(PtaCpuidTable *t, uint32_t function, uint32_t eax, uint32_t ebx,
@@ -369,7 +376,7 @@ bool pta_cpuid_feature_bit(PtaX86Feature feature, uint32_t *function, unsigned *
 
 /* ---- models ---- */
 
-static char *list_features(uint64_t features)
+char *pta_cpuid_list_features(uint64_t features)
 {
     GString *s = g_string_new(NULL);
     for (unsigned i = 0; i < PTA_X86_N_FEATURES; i++) {
@@ -404,7 +411,7 @@ bool pta_cpuid_build(PtaCpuidTable *table, const PtaCpuidParams *params, GError 
     uint64_t features = model->features ? model->features : params->supported;
     uint64_t lacking = (features | FEAT(BASE)) & ~params->supported;
     if (lacking) {
-        g_autofree char *list = list_features(lacking);
+        g_autofree char *list = pta_cpuid_list_features(lacking);
         return pta_throw(error, PTA_ERROR_UNSUPPORTED,
                          "CPU model \"%s\" needs what the back end lacks: %s", model->name, list);
     }
@@ -418,6 +425,8 @@ bool pta_cpuid_build(PtaCpuidTable *table, const PtaCpuidParams *params, GError 
     add_hypervisor(&t, params->hypervisor);
     add_extended(&t, model->name, p.identity);
     apply_features(&t);
+    t.identity = *p.identity;
+    t.identity.phys_bits = t.phys_bits;
     *table = t;
     return true;
 }

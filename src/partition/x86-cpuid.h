@@ -59,21 +59,6 @@ typedef struct PtaCpuidLeaf {
     uint32_t eax, ebx, ecx, edx;
 } PtaCpuidLeaf;
 
-#define PTA_CPUID_MAX_LEAVES 48
-typedef struct PtaCpuidTable {
-    uint64_t features; /* bit per PtaX86Feature */
-    unsigned n_leaves;
-    unsigned n_vps;
-    PtaCpuidLeaf leaves[PTA_CPUID_MAX_LEAVES];
-    uint32_t max_basic, max_hypervisor, max_extended;
-    uint8_t phys_bits, virt_bits;
-} PtaCpuidTable;
-
-static inline bool pta_cpuid_has(const PtaCpuidTable *t, PtaX86Feature f)
-{
-    return t->features >> f & 1;
-}
-
 /* Whom a guest takes the CPU for, and what it says of its speculation: not part of a model. */
 typedef struct PtaX86Identity {
     char vendor[13];      /* "GenuineIntel", in the order EBX, EDX, ECX of leaf 0 */
@@ -82,6 +67,34 @@ typedef struct PtaX86Identity {
     uint32_t leaf8_8_ebx; /* AMD's: bits 12 and up of EBX of leaf 80000008H */
     uint8_t phys_bits;    /* width of a physical address, if it is less than the model's */
 } PtaX86Identity;
+
+/* What of leaves 7 and 80000008H an identity may have: MD_CLEAR and IBRS to SSBD; IBPB and what follows it, but
+ * for VIRT_SSBD, whose MSR no state has. */
+#define PTA_X86_LEAF7_SPECULATION   UINT32_C(0xfc000400)
+#define PTA_X86_LEAF8_8_SPECULATION UINT32_C(0xfdfff000)
+
+bool pta_x86_identity_equal(const PtaX86Identity *a, const PtaX86Identity *b);
+
+/* Of a TSC: below, Hyper-V's reference TSC page has no scale; above, nanoseconds times frequency does not fit
+ * into 64 bits a second. */
+#define PTA_MIN_TSC_HZ       UINT64_C(20000000)
+#define PTA_MAX_TSC_HZ       UINT64_C(10000000000)
+
+#define PTA_CPUID_MAX_LEAVES 48
+typedef struct PtaCpuidTable {
+    uint64_t features; /* bit per PtaX86Feature */
+    unsigned n_leaves;
+    unsigned n_vps;
+    PtaCpuidLeaf leaves[PTA_CPUID_MAX_LEAVES];
+    uint32_t max_basic, max_hypervisor, max_extended;
+    uint8_t phys_bits, virt_bits;
+    PtaX86Identity identity; /* phys_bits: as above */
+} PtaCpuidTable;
+
+static inline bool pta_cpuid_has(const PtaCpuidTable *t, PtaX86Feature f)
+{
+    return t->features >> f & 1;
+}
 
 typedef struct PtaCpuidParams {
     const char *model; /* "x86-64-v1" …; NULL: the first default */
@@ -98,6 +111,9 @@ bool pta_cpuid_feature_bit(PtaX86Feature feature, uint32_t *function, unsigned *
 /* Errors: BAD_DESCRIPTION (unknown model: lists the known ones), UNSUPPORTED (lists the features
  * that the back end lacks). */
 bool pta_cpuid_build(PtaCpuidTable *table, const PtaCpuidParams *params, GError **error);
+
+/* "x86-64-v1, cx16, …", in the order of the bits; free with g_free. */
+char *pta_cpuid_list_features(uint64_t features);
 
 /* The CPUID instruction of VP `vp`: APIC ids patched in; leaves beyond the maximum answer as the
  * SDM says (the highest basic leaf). OSXSAVE and such dynamic bits: `cr4`, `xcr0`. */

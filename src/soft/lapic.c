@@ -2,8 +2,8 @@
  * The local APIC's registers, priorities, messages to itself and its timer. Who gets an interrupt
  * message is in ipi.c.
  *
- * The timer's input clock and the TSC both tick once a nanosecond of the partition's clock
- * (X86_APIC_HZ, X86_TSC_HZ), so nothing here converts.
+ * The timer's input clock ticks once a nanosecond of the partition's clock (X86_APIC_HZ), so only a
+ * deadline is converted.
  */
 #include "config.h"
 
@@ -304,13 +304,16 @@ static void set_deadline(X86Lapic *l, uint64_t tsc)
         l->timer_expiry = OFF;
         return;
     }
-    uint64_t t = now(l), tsc_now = t + l->cpu->tsc_offset;
+    /* When it is, or was: the same whenever it is set, so that a saved timer comes back as it was. */
+    const X86Machine *m = l->cpu->machine;
+    uint64_t ticks = x86_tsc_ticks(m, now(l)), tsc_now = ticks + l->cpu->tsc_offset;
     if (tsc > tsc_now) {
         uint64_t left = tsc - tsc_now;
-        arm(l, left < OFF - 1 - t ? t + left : OFF - 1);
-    } else { /* when it was: the same whenever it is set, so that a saved timer comes back as it was */
+        uint64_t at = left < OFF - ticks ? x86_tsc_time(m, ticks + left) : OFF;
+        arm(l, MIN(at, OFF - 1));
+    } else {
         uint64_t late = tsc_now - tsc;
-        arm(l, late < t ? t - late : 1);
+        arm(l, late < ticks ? x86_tsc_time(m, ticks - late) : 1);
     }
 }
 

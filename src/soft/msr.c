@@ -13,10 +13,14 @@ enum {
     MSR_PLATFORM_ID = 0x17,
     MSR_TSC = 0x10,
     MSR_TSC_ADJUST = 0x3b,
+    MSR_SPEC_CTRL = 0x48,
+    MSR_PRED_CMD = 0x49,
     MSR_UCODE_WRITE = 0x79,
     MSR_UCODE_REV = 0x8b,
     MSR_PLATFORM_INFO = 0xce,
     MSR_MTRRCAP = 0xfe,
+    MSR_ARCH_CAPABILITIES = 0x10a,
+    MSR_FLUSH_CMD = 0x10b,
     MSR_MISC_FEATURES = 0x140,
     MSR_SYSENTER_CS = 0x174,
     MSR_SYSENTER_ESP = 0x175,
@@ -127,6 +131,18 @@ static bool write_mtrr(X86Cpu *c, uint32_t msr, uint64_t *where, uint64_t value)
     return ok;
 }
 
+/* ---- speculation ---- */
+
+#define LEAF7_IBRS              (UINT32_C(1) << 26)
+#define LEAF7_L1D_FLUSH         (UINT32_C(1) << 28)
+#define LEAF7_ARCH_CAPABILITIES (UINT32_C(1) << 29)
+#define LEAF8_8_IBPB            (UINT32_C(1) << 12)
+
+static uint32_t leaf7_edx(const X86Cpu *c)
+{
+    return c->cpuid->identity.leaf7_edx;
+}
+
 /* ---- time ---- */
 
 static void move_tsc(X86Cpu *c, uint64_t by)
@@ -182,6 +198,12 @@ bool x86_rdmsr(X86Cpu *c, uint32_t msr, uint64_t *value)
     case MSR_LAST_BRANCH_FIRST ... MSR_LAST_BRANCH_LAST:
         *value = 0;
         break;
+    case MSR_SPEC_CTRL:
+        *value = c->msr.spec_ctrl;
+        return pta_x86_has_spec_ctrl(c->cpuid);
+    case MSR_ARCH_CAPABILITIES:
+        *value = 0;
+        return leaf7_edx(c) & LEAF7_ARCH_CAPABILITIES;
     case MSR_MTRRCAP:
         *value = MTRRCAP;
         break;
@@ -304,6 +326,18 @@ bool x86_wrmsr(X86Cpu *c, uint32_t msr, uint64_t value)
         return value == 0;
     case MSR_DEBUGCTL:
         return (value & ~UINT64_C(3)) == 0; /* no branch records: LBR and BTF do nothing */
+    /* A guest that has been on another CPU goes on with its precautions: nothing here speculates. */
+    case MSR_SPEC_CTRL:
+        if (value >> 32 || !pta_x86_has_spec_ctrl(c->cpuid)) {
+            return false;
+        }
+        c->msr.spec_ctrl = value;
+        return true;
+    case MSR_PRED_CMD:
+        return (value & ~UINT64_C(1)) == 0 &&
+               ((leaf7_edx(c) & LEAF7_IBRS) || (c->cpuid->identity.leaf8_8_ebx & LEAF8_8_IBPB));
+    case MSR_FLUSH_CMD:
+        return (value & ~UINT64_C(1)) == 0 && (leaf7_edx(c) & LEAF7_L1D_FLUSH);
     case MSR_SYSENTER_CS:
         c->msr.sysenter_cs = (uint32_t)value;
         return true;

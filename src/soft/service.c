@@ -55,7 +55,7 @@ static uint32_t take(X86Cpu *c, uint32_t bits)
 
 uint64_t x86_tsc(X86Cpu *c)
 {
-    return x86_clock_ns(c->machine) + c->tsc_offset;
+    return x86_tsc_ticks(c->machine, x86_clock_ns(c->machine)) + c->tsc_offset;
 }
 
 static void set_budget(X86Cpu *c, uint64_t now)

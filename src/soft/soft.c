@@ -8,6 +8,7 @@
 
 #include "src/soft/soft.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <sys/prctl.h>
 
@@ -79,8 +80,16 @@ static void soft_clock_set(PtaBackend *be, uint64_t ns)
 
 static uint64_t soft_tsc_hz(const PtaBackend *be)
 {
-    (void)be;
-    return X86_TSC_HZ;
+    return be ? machine_of(be)->tsc_hz : X86_TSC_HZ;
+}
+
+static bool soft_set_tsc_hz(PtaBackend *be, uint64_t hz, GError **error)
+{
+    if (hz < PTA_MIN_TSC_HZ || hz > PTA_MAX_TSC_HZ) {
+        return pta_throw(error, PTA_ERROR_UNSUPPORTED, "no TSC runs at %" PRIu64 " Hz", hz);
+    }
+    machine_of(be)->tsc_hz = hz;
+    return true;
 }
 
 static uint64_t soft_apic_hz(const PtaBackend *be)
@@ -269,7 +278,7 @@ static bool soft_vp_set_state(PtaBackendVp *vp, const PtaX86State *state, GError
     if (!x86_set_state(c, state, error)) {
         return false;
     }
-    c->tsc_offset = state->tsc - x86_clock_ns(c->machine);
+    c->tsc_offset = state->tsc - x86_tsc_ticks(c->machine, x86_clock_ns(c->machine));
     x86_lapic_set(c, &state->lapic, state->msrs.apic_base, state->msrs.tsc_deadline);
     return true;
 }
@@ -449,6 +458,7 @@ static PtaBackend *soft_create(const PtaBackendParams *params, GError **error)
     }
     m->n_vps = params->n_vps;
     x86_xsave_layout(m);
+    m->tsc_hz = X86_TSC_HZ;
     m->slots = x86_slots_copy(NULL, 0);
     g_mutex_init(&m->world);
     g_mutex_init(&m->dirty_lock);
@@ -512,6 +522,7 @@ const PtaBackendOps pta_soft_backend = {
     .clock_ns = soft_clock_ns,
     .tsc_hz = soft_tsc_hz,
     .apic_hz = soft_apic_hz,
+    .set_tsc_hz = soft_set_tsc_hz,
     .vp_tsc = soft_vp_tsc,
     .clock_start = soft_clock_start,
     .clock_stop = soft_clock_stop,

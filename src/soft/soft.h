@@ -50,6 +50,7 @@ struct X86Machine {
     GCond sync_cond;    /* LOCKED(sync_lock) */
     unsigned n_waiting; /* ATOMIC */
     uint64_t clock;     /* ATOMIC; soft.c: x86_clock_ns() reads it */
+    uint64_t tsc_hz;    /* CONST once a VP has run */
     uint32_t dirty_on;  /* ATOMIC: writes are logged */
     GMutex dirty_lock;  /* dirty.c, and the slots while they are replaced */
     PtaDirtySinkFn *sink; /* LOCKED(dirty_lock) */
@@ -57,11 +58,33 @@ struct X86Machine {
     uint32_t lowest_turn; /* ATOMIC; ipi.c: whose turn among equals */
 };
 
-/* The TSC and the input of the APIC timers tick with the partition's clock, once a nanosecond: an
- * interpreter has no frequency of its own, and so nothing is converted anywhere, a saved machine
- * fits every host, and the Hyper-V reference time is exact. */
+/* The input of the APIC timers ticks with the partition's clock, once a nanosecond, and so does the TSC
+ * unless the machine asks for another frequency: an interpreter has none of its own, and so nothing is
+ * converted anywhere, a saved machine fits every host, and the Hyper-V reference time is exact. */
 #define X86_TSC_HZ  UINT64_C(1000000000)
 #define X86_APIC_HZ UINT64_C(1000000000)
+
+/* TSC ticks of the clock's first ns nanoseconds: the TSC is that plus the VP's offset. */
+static inline uint64_t x86_tsc_ticks(const X86Machine *m, uint64_t ns)
+{
+    if (G_LIKELY(m->tsc_hz == X86_TSC_HZ)) {
+        return ns;
+    }
+    return ns / X86_TSC_HZ * m->tsc_hz + ns % X86_TSC_HZ * m->tsc_hz / X86_TSC_HZ;
+}
+
+/* The first nanosecond that has so many ticks. */
+static inline uint64_t x86_tsc_time(const X86Machine *m, uint64_t ticks)
+{
+    if (G_LIKELY(m->tsc_hz == X86_TSC_HZ)) {
+        return ticks;
+    }
+    uint64_t s = ticks / m->tsc_hz, rest = ticks % m->tsc_hz * X86_TSC_HZ;
+    if (s >= UINT64_MAX / X86_TSC_HZ) {
+        return UINT64_MAX;
+    }
+    return s * X86_TSC_HZ + rest / m->tsc_hz + (rest % m->tsc_hz != 0);
+}
 
 /* A copy of `from` (NULL: empty) with room for `more`; free with g_free. */
 X86Slots *x86_slots_copy(const X86Slots *from, unsigned more);

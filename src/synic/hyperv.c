@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "src/partition/x86-cpuid.h"
 #include "src/synic/hyperv-abi.h"
 
 struct PtaHyperv {
@@ -412,7 +413,7 @@ bool pta_hyperv_hypercall(PtaHyperv *hv, unsigned vp, PtaX86Regs *regs)
 
 void pta_hyperv_set_tsc_hz(PtaHyperv *hv, uint64_t hz)
 {
-    g_assert(hz >= PTA_HYPERV_MIN_TSC_HZ);
+    g_assert(hz >= PTA_MIN_TSC_HZ);
     hv->tsc_hz = hz;
 }
 

@@ -21,8 +21,6 @@
 #include "src/state/state.h"
 
 #define PTA_HYPERV_MAX_VPS 64
-/* The scale of the reference TSC page has 64 bits behind the point and none before it. */
-#define PTA_HYPERV_MIN_TSC_HZ UINT64_C(20000000)
 
 typedef struct PtaHyperv PtaHyperv;
 

@@ -110,6 +110,7 @@ static int setup(void **state)
     w->machine.platform = &w->platform;
     w->machine.cpuid = &w->cpuid;
     w->machine.n_vps = N_VPS;
+    w->machine.tsc_hz = X86_TSC_HZ;
     for (unsigned i = 0; i < N_VPS; i++) {
         X86Cpu *c = g_aligned_alloc0(1, sizeof(X86Cpu), G_ALIGNOF(X86Cpu));
         c->machine = &w->machine;

@@ -797,6 +797,50 @@ static void the_clock_stands_still_while_stopped(void **unused)
     free_world(w);
 }
 
+/* Of each frequency, ticks and times are the inverse of each other, and neither overflows. */
+static void the_tsc_may_have_another_frequency(void **unused)
+{
+    static const uint64_t all[] = { 20000000,   999999999,  1000000000,
+                                    2599998000, 2600088384, UINT64_C(10000000000) };
+    static const uint64_t times[] = {
+        0, 1, 999, 123456789, UINT64_C(999999999999), UINT64_C(31536000000000007)
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        World *w = new_world(2);
+        assert_true(w->ops->set_tsc_hz(w->be, all[i], NULL));
+        assert_int_equal(w->ops->tsc_hz(w->be), all[i]);
+        for (size_t j = 0; j < G_N_ELEMENTS(times); j++) {
+            w->ops->clock_set(w->be, times[j]);
+            g_autofree PtaX86State *s = state_of(w, 0);
+            s->tsc = 0;
+            assert_true(w->ops->vp_set_state(w->vps[0].vp, s, NULL));
+            w->ops->clock_set(w->be, times[j] + 3000000007);
+            uint64_t ticks = w->ops->vp_tsc(w->vps[0].vp);
+            uint64_t want = (uint64_t)((unsigned __int128)3000000007 * all[i] / 1000000000);
+            assert_in_range(ticks, want - (want ? 1 : 0), want + 1);
+            /* A deadline is reached when the TSC has its value, and not a nanosecond before. */
+            s->lapic.page[0xf1] |= 1;                                 /* SVR: on */
+            memcpy(s->lapic.page + 0x320, &(uint32_t){ 0x40040 }, 4); /* LVT: deadline */
+            s->tsc = w->ops->vp_tsc(w->vps[0].vp);
+            s->msrs.tsc_deadline = s->tsc + 12345;
+            assert_true(w->ops->vp_set_state(w->vps[0].vp, s, NULL));
+            g_autofree PtaX86State *armed = state_of(w, 0);
+            uint64_t expiry = armed->lapic.timer_expiry_ns;
+            w->ops->clock_set(w->be, expiry);
+            assert_true(w->ops->vp_tsc(w->vps[0].vp) >= s->msrs.tsc_deadline);
+            w->ops->clock_set(w->be, expiry - 1);
+            assert_true(w->ops->vp_tsc(w->vps[0].vp) < s->msrs.tsc_deadline);
+            /* Saved and restored at another time it is still the same. */
+            g_autofree PtaX86State *later = state_of(w, 0);
+            assert_true(w->ops->vp_set_state(w->vps[0].vp, later, NULL));
+            g_autofree PtaX86State *again = state_of(w, 0);
+            assert_int_equal(again->lapic.timer_expiry_ns, expiry);
+            assert_int_equal(again->tsc, later->tsc);
+        }
+        free_world(w);
+    }
+}
+
 /* An armed deadline counts guest time: while the clock stands, it does not come nearer. */
 static void timers_stand_still_with_the_clock(void **unused)
 {
@@ -1076,6 +1120,7 @@ int main(void)
         cmocka_unit_test(host_writes_reach_decoded_code),
         cmocka_unit_test(what_is_not_mapped_is_the_platforms),
         cmocka_unit_test(the_clock_stands_still_while_stopped),
+        cmocka_unit_test(the_tsc_may_have_another_frequency),
         cmocka_unit_test(timers_stand_still_with_the_clock),
         cmocka_unit_test(state_goes_out_and_in),
         cmocka_unit_test(waiting_messages_are_saved),
