@@ -161,7 +161,7 @@ static void look(int fd, KvmCaps *c)
     c->hyperv = check(fd, KVM_CAP_HYPERV) && check(fd, KVM_CAP_HYPERV_VP_INDEX);
     c->enforce_pv = check(fd, KVM_CAP_ENFORCE_PV_FEATURE_CPUID);
     c->synic2 = check(fd, KVM_CAP_HYPERV_SYNIC2);
-    c->set_guest_debug2 = check(fd, KVM_CAP_SET_GUEST_DEBUG2) > 0;
+    c->guest_debug = (uint32_t)check(fd, KVM_CAP_SET_GUEST_DEBUG2);
     c->pvm = !cpu_virtualises();
 }
 

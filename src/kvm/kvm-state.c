@@ -199,20 +199,23 @@ static bool fetch_regs(const KvmVp *vp, PtaX86Regs *r)
 }
 
 /*
- * INT3 and INTO, of one byte each, have been executed, and their exception is pending: KVM has it so
- * that RIP is still at the instruction, and does not show the exception (it will be met again).
+ * INT3 and INTO, of one byte each, have been executed, and their exception is pending. The stepper
+ * delivers it before the VP runs (vp->trap). Where there is none: KVM has it so that RIP is still at the
+ * instruction, and does not show the exception (it will be met again).
  */
 static bool is_soft_exception(const PtaX86Events *e)
 {
     return e->exception_pending && (e->vector == VECTOR_BP || e->vector == VECTOR_OF);
 }
 
-static bool give_regs(const KvmVp *vp, const PtaX86State *state, GError **error)
+static bool give_regs(KvmVp *vp, const PtaX86State *state, GError **error)
 {
     const PtaX86Regs *r = &state->regs;
     const uint64_t *g = r->gpr;
     bool wide = (r->efer & EFER_LMA) && (r->seg[PTA_X86_CS].attrs & ATTR_L);
-    uint64_t rip = is_soft_exception(&state->events) ? r->rip - 1 : r->rip;
+    bool soft = is_soft_exception(&state->events);
+    vp->trap = soft && vp->m->stepper_ops ? state->events.vector : 0;
+    uint64_t rip = soft && !vp->trap ? r->rip - 1 : r->rip;
     struct kvm_regs k = {
         .rax = g[PTA_X86_RAX],
         .rcx = g[PTA_X86_RCX],
@@ -372,9 +375,14 @@ static uint8_t set_shadow(uint8_t shadow)
                                   : 0;
 }
 
-static void get_exception(const struct kvm_vcpu_events *k, PtaX86State *state)
+static void get_exception(const KvmVp *vp, const struct kvm_vcpu_events *k, PtaX86State *state)
 {
     PtaX86Events *e = &state->events;
+    if (vp->trap) {
+        e->exception_pending = 1;
+        e->vector = vp->trap;
+        return;
+    }
     if (!k->exception.pending && !k->exception.injected) {
         return;
     }
@@ -401,7 +409,7 @@ static void get_events(KvmVp *vp, const struct kvm_vcpu_events *k, uint32_t mp_s
                        PtaX86State *state)
 {
     PtaX86Events *e = &state->events;
-    get_exception(k, state);
+    get_exception(vp, k, state);
     e->interrupt_shadow = get_shadow(k->interrupt.shadow);
     e->nmi_pending = k->nmi.pending || k->nmi.injected;
     e->nmi_blocked = k->nmi.masked && !k->nmi.injected;
@@ -424,7 +432,7 @@ static void give_exception(const KvmVp *vp, const PtaX86Events *e, struct kvm_vc
 {
     bool payload = k->flags & KVM_VCPUEVENT_VALID_PAYLOAD;
     bool seen = e->vector == VECTOR_BP && vp->debug.enabled && vp->debug.sw_breakpoints;
-    bool queue = e->exception_pending && (!is_soft_exception(e) || seen);
+    bool queue = e->exception_pending && !vp->trap && (!is_soft_exception(e) || seen);
     k->exception.pending = payload && queue;
     k->exception.injected = !payload && queue;
     k->exception.nr = queue ? e->vector : 0;

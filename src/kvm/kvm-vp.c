@@ -171,21 +171,16 @@ static int enter(KvmVp *vp)
  * MMIO, ports and MSRs are finished by the next KVM_RUN only, so a VP is never left right after one
  * of them: a kick makes that KVM_RUN finish it and come back with EINTR.
  */
-void kvm_vp_run(PtaBackendVp *be_vp, PtaExit *exit)
+void kvm_vp_loop(KvmVp *vp, PtaExit *exit)
 {
-    KvmVp *vp = kvm_vp_of(be_vp);
-    if (vp->shutdown) {
-        exit->reason = PTA_EXIT_SHUTDOWN;
-        return;
-    }
     exit->reason = PTA_EXIT_INTERRUPTED;
     for (;;) {
-        if (G_UNLIKELY(vp->debug.enabled)) {
-            kvm_debug_enter(vp);
-        }
         int errnum = enter(vp);
         kvm_coalesced_drain(vp->m, vp);
         if (errnum == EINTR || errnum == EAGAIN) {
+            if (G_UNLIKELY(vp->armed.step) && kvm_debug_stepped(vp, exit)) {
+                return; /* a kick is for the next time */
+            }
             /* In this order, the other way round than who kicks: none gets lost. */
             __atomic_store_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
             if (__atomic_exchange_n(&vp->kicked, false, __ATOMIC_SEQ_CST)) {
@@ -201,5 +196,22 @@ void kvm_vp_run(PtaBackendVp *be_vp, PtaExit *exit)
         if (!kvm_vp_exit(vp, exit)) {
             return;
         }
+        if (G_UNLIKELY(vp->armed.step)) { /* the access is finished, and then we look */
+            __atomic_store_n(&vp->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        }
+    }
+}
+
+void kvm_vp_run(PtaBackendVp *be_vp, PtaExit *exit)
+{
+    KvmVp *vp = kvm_vp_of(be_vp);
+    if (vp->shutdown) {
+        exit->reason = PTA_EXIT_SHUTDOWN;
+    } else if (G_UNLIKELY(vp->trap) && !kvm_emulate(vp, exit)) {
+        return; /* *exit says why */
+    } else if (G_UNLIKELY(vp->debug.enabled)) {
+        kvm_debug_run(vp, exit);
+    } else {
+        kvm_vp_loop(vp, exit);
     }
 }

@@ -57,7 +57,7 @@ typedef struct KvmCaps {
     bool hyperv;     /* KVM_CAP_HYPERV, _VP_INDEX; what of it we ask for: kvm-hyperv.c */
     bool enforce_pv; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
     bool synic2;
-    bool set_guest_debug2;
+    uint32_t guest_debug;   /* KVM_GUESTDBG_* that it takes beside those of old */
     bool x86_disable_exits; /* …: KVM_CAP_X86_DISABLE_EXITS */
     bool pvm;               /* neither VMX nor SVM: ring 0 is interpreted */
 } KvmCaps;
@@ -150,20 +150,31 @@ typedef struct KvmApicGiven {
     PtaX86Lapic lapic;
 } KvmApicGiven;
 
+/* What the kernel does for the debugger while the VP is in guest code. */
+typedef struct KvmArmed {
+    bool step, registers;
+    int8_t guest_of[4]; /* which of the guest's breakpoints is in a debug register; -1: none */
+    uint64_t dr7;
+    uint64_t rip; /* step: where it began */
+} KvmArmed;
+
 struct KvmVp {
     PtaBackendVp vp; /* base */
     KvmPartition *m; /* CONST */
     int fd;          /* CONST */
     struct kvm_run *run;
-    int tid;                     /* ATOMIC: the thread in KVM_RUN, 0: none */
-    unsigned rounds;             /* ATOMIC: how often KVM_RUN came back */
-    bool kicked;                 /* ATOMIC: immediate_exit is for vp_run() */
-    bool shutdown;               /* VP: a triple fault; until the state is set */
-    KvmFrozen frozen;            /* VP: valid while the clock stands still */
-    KvmApicGiven apic_given;     /* VP: kvm-lapic.c */
-    uint32_t apic_icount;        /* VP: kvm-lapic.c: initial count that the kernel lacks */
-    PtaGuestDebug debug;         /* VP */
-    bool debug_step;             /* VP: kvm-debug.c's own */
+    int tid;                 /* ATOMIC: the thread in KVM_RUN, 0: none */
+    unsigned rounds;         /* ATOMIC: how often KVM_RUN came back */
+    bool kicked;             /* ATOMIC: immediate_exit is for vp_run() */
+    bool shutdown;           /* VP: a triple fault; until the state is set */
+    KvmFrozen frozen;        /* VP: valid while the clock stands still */
+    KvmApicGiven apic_given; /* VP: kvm-lapic.c */
+    uint32_t apic_icount;    /* VP: kvm-lapic.c: initial count that the kernel lacks */
+    PtaGuestDebug debug;     /* VP */
+    uint64_t pass_lin;       /* VP: what debug.pass is about */
+    KvmArmed armed;          /* VP: kvm-debug.c */
+    uint8_t
+        trap; /* VP: #BP or #OF that an instruction raised, for the stepper to deliver; 0: none */
     uint64_t stats[KVM_N_STATS]; /* VP writes; read as they stand */
     struct kvm_dirty_gfn *ring;  /* CONST: kvm-dirty.c */
     uint32_t ring_next;          /* LOCKED(slots_lock) */
@@ -199,6 +210,8 @@ PtaBackendVp *kvm_vp_create(PtaBackend *be, unsigned index, GError **error);
 void kvm_vp_destroy(PtaBackendVp *vp);
 void kvm_vp_run(PtaBackendVp *vp, PtaExit *exit);
 void kvm_vp_kick(PtaBackendVp *vp);
+/* The loop around KVM_RUN, until something else than an access ends it. */
+void kvm_vp_loop(KvmVp *vp, PtaExit *exit);
 void kvm_install_kick_signal(void);
 /* Returns when each VP has been outside of KVM_RUN since the call; they go on. Not a VP's thread. */
 void kvm_vps_come_out(KvmPartition *m);
@@ -286,13 +299,15 @@ void kvm_dirty_ring_full(KvmVp *vp); /* KVM_EXIT_DIRTY_RING_FULL */
 /* A slot is about to go: what is in its log goes to the sink. */
 void kvm_dirty_unmap(KvmPartition *m, const KvmSlot *slot);
 
-/* ---- the debugger; kvm-debug.c ---- */
+/* ---- the debugger; kvm-debug.c, kvm-step.c ---- */
 
 void kvm_vp_set_debug(PtaBackendVp *vp, const PtaGuestDebug *debug);
 /* KVM_EXIT_DEBUG; as kvm_vp_exit(). */
 bool kvm_debug_exit(KvmVp *vp, PtaExit *exit);
-/* Before KVM_RUN, if vp->debug.enabled. */
-void kvm_debug_enter(KvmVp *vp);
+/* A step that the kernel makes has ended, and the kernel has not said so. */
+bool kvm_debug_stepped(KvmVp *vp, PtaExit *exit);
+/* kvm_vp_run() of a VP that is debugged; kvm-step.c. */
+void kvm_debug_run(KvmVp *vp, PtaExit *exit);
 
 /* ---- Hyper-V; kvm-hyperv.c ---- */
 

@@ -5,6 +5,7 @@ libpartita_a_SOURCES += \
 	src/kvm/kvm-clock.c \
 	src/kvm/kvm-cpuid.c \
 	src/kvm/kvm-debug.c \
+	src/kvm/kvm-debug.h \
 	src/kvm/kvm-dirty.c \
 	src/kvm/kvm-emulate.c \
 	src/kvm/kvm-exit.c \
@@ -16,6 +17,7 @@ libpartita_a_SOURCES += \
 	src/kvm/kvm-msrs.c \
 	src/kvm/kvm-state.c \
 	src/kvm/kvm-state.h \
+	src/kvm/kvm-step.c \
 	src/kvm/kvm-vp.c \
 	src/kvm/kvm.c \
 	src/kvm/kvm.h
@@ -54,6 +56,12 @@ tests_kvm_test_kvm_failures_SOURCES = tests/kvm/test-kvm-failures.c tests/kvm/kv
 tests_kvm_test_kvm_failures_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_kvm_test_kvm_failures_LDADD = $(unit_libs)
 TESTS += tests/kvm/test-kvm-failures
+check_PROGRAMS += tests/kvm/test-kvm-debug
+tests_kvm_test_kvm_debug_SOURCES = tests/kvm/test-kvm-debug.c tests/kvm/kvm-host.c tests/kvm/kvm-host.h \
+	$(cpu_harness) tests/lib/cmocka-all.h
+tests_kvm_test_kvm_debug_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_kvm_test_kvm_debug_LDADD = $(unit_libs)
+TESTS += tests/kvm/test-kvm-debug
 endif
 endif
 

@@ -232,6 +232,7 @@ static CpuHarness *new (const PtaBackendOps *ops, unsigned bits, uint64_t ram_si
         .platform = &h->platform,
         .hypervisor = PTA_HYPERVISOR_NONE,
         .stepping = stepping,
+        .stepper = ops == &pta_soft_backend ? NULL : &pta_soft_backend,
     };
     h->be = ops->create(&be, &error);
     if (!h->be) {

@@ -4,8 +4,10 @@
 
 #include "src/kvm/kvm.h"
 
+#include <cpuid.h>
 #include <glib/gstdio.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 bool kvm_host_usable(void)
@@ -25,4 +27,11 @@ bool kvm_host_usable(void)
 bool kvm_host_interprets(void)
 {
     return !pta_kvm_backend.probe_auto(NULL);
+}
+
+bool kvm_host_is_emulated(void)
+{
+    unsigned leaf, name[3];
+    __cpuid(0x40000000, leaf, name[0], name[1], name[2]);
+    return memcmp(name, "TCGTCGTCGTCG", sizeof(name)) == 0;
 }

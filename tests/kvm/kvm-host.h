@@ -10,4 +10,7 @@ bool kvm_host_usable(void);
 /* No vmx, no svm: KVM interprets ring 0, and lacks instructions. */
 bool kvm_host_interprets(void);
 
+/* This host is a guest of QEMU's TCG, whose SVM loads no debug registers and lets no INT3 out. */
+bool kvm_host_is_emulated(void);
+
 #endif
