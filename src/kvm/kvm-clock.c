@@ -69,6 +69,23 @@ static bool offset_attr(KvmVp *vp, bool set, uint64_t *offset)
     return kvm_ioctl(vp->fd, set ? KVM_SET_DEVICE_ATTR : KVM_GET_DEVICE_ATTR, &attr) == 0;
 }
 
+/* kvm_pvm shows its guests the host's TSC, whatever it is told: only trying tells. There a TSC does not stand
+ * still with the clock. */
+void kvm_clock_vp_init(KvmVp *vp)
+{
+    KvmPartition *m = vp->m;
+    uint64_t was = 0, now = 0;
+    if (vp->vp.index != 0 || !offset_attr(vp, false, &was)) {
+        return;
+    }
+    uint64_t other = was + 1;
+    m->tsc_fixed = offset_attr(vp, true, &other) && offset_attr(vp, false, &now) && now != other;
+    offset_attr(vp, true, &was);
+    if (m->tsc_fixed) {
+        g_info("kvm: guests have the host's TSC here, which runs on while they are stopped");
+    }
+}
+
 /* The guest's TSC is the host's plus an offset. */
 static bool unscaled(const KvmPartition *m)
 {
@@ -99,7 +116,7 @@ bool kvm_tsc_stable(const PtaBackend *be)
 {
     const KvmPartition *m = kvm_of((PtaBackend *)(uintptr_t)be);
     const uint32_t exact = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_HOST_TSC;
-    return (read_clock(m).flags & exact) == exact &&
+    return !m->tsc_fixed && (read_clock(m).flags & exact) == exact &&
            (m->caps.tsc_control || m->tsc_hz == m->host_tsc_hz);
 }
 

@@ -103,6 +103,7 @@ static bool set_up(KvmVp *vp, GError **error)
 {
     g_autofree PtaX86State *state = g_new(PtaX86State, 1);
     pta_x86_state_reset(state, vp->vp.index, vp->vp.index == 0);
+    kvm_clock_vp_init(vp);
     return kvm_vp_set_cpuid(vp, error) && kvm_msrs_init(vp, error) &&
            kvm_hyperv_vp_init(vp, error) && kvm_dirty_vp_init(vp, error) &&
            kvm_vp_set_state(&vp->vp, state, error);

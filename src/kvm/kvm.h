@@ -105,6 +105,7 @@ struct KvmPartition {
     uint64_t clock_ns;                /* LOCKED(clock_lock): while it stands still */
     uint64_t host_tsc_hz;             /* CONST */
     uint64_t tsc_hz;                  /* MAIN */
+    bool tsc_fixed;                   /* CONST once there is a VP: TSCs cannot be set */
     const PtaBackendOps *stepper_ops; /* CONST; may be NULL */
 
     KvmDirty *dirty;   /* CONST */
@@ -256,6 +257,7 @@ bool kvm_cpuid_changed(PtaBackend *be, GError **error);
 /* ---- time; kvm-clock.c ---- */
 
 bool kvm_clock_init(KvmPartition *m, GError **error); /* before there is a VM */
+void kvm_clock_vp_init(KvmVp *vp);
 /* A VM that is there already, or -1. */
 int kvm_take_spare_vm(void);
 uint64_t kvm_clock_ns(const PtaBackend *be);

@@ -62,6 +62,13 @@ tests_kvm_test_kvm_debug_SOURCES = tests/kvm/test-kvm-debug.c tests/kvm/kvm-host
 tests_kvm_test_kvm_debug_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_kvm_test_kvm_debug_LDADD = $(unit_libs)
 TESTS += tests/kvm/test-kvm-debug
+
+check_PROGRAMS += tests/kvm/move
+tests_kvm_move_SOURCES = tests/kvm/move.c
+tests_kvm_move_LDADD = $(unit_libs)
+TESTS += tests/kvm/test-move.sh tests/kvm/test-nested-move.sh
+EXTRA_DIST += tests/kvm/test-move.sh tests/kvm/test-nested-move.sh tests/kvm/nested-move.py \
+	tests/kvm/move-init.sh
 endif
 endif
 
