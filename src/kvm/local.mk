@@ -63,6 +63,12 @@ tests_kvm_test_kvm_debug_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_kvm_test_kvm_debug_LDADD = $(unit_libs)
 TESTS += tests/kvm/test-kvm-debug
 
+check_PROGRAMS += tests/kvm/test-kvm-clock
+tests_kvm_test_kvm_clock_SOURCES = tests/kvm/test-kvm-clock.c tests/lib/cmocka-all.h
+tests_kvm_test_kvm_clock_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_kvm_test_kvm_clock_LDADD = $(unit_libs)
+TESTS += tests/kvm/test-kvm-clock
+
 check_PROGRAMS += tests/kvm/move
 tests_kvm_move_SOURCES = tests/kvm/move.c
 tests_kvm_move_LDADD = $(unit_libs)

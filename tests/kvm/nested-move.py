@@ -1,5 +1,5 @@
 """A running Debian guest, two VPs and a disk, moves from KVM to the software CPU and back, on nested KVM;
-and so does the tiny guest of test-move.sh."""
+and so does the tiny guest of test-move.sh; and what test-kvm-clock asks of a KVM that can set TSCs."""
 
 import json
 import os
@@ -39,9 +39,11 @@ def main():
     prerequisites()
     move = os.path.join(BUILD, "tests/kvm/move")
     if not os.path.exists(move):
-        skip_all("tests/kvm/move is not built")
+        skip_all("tests/kvm/move is not built (KVM, cmocka)")
     level = FirstLevel(lanes=2)
     level.tree.program(move, IN_BUILD + "/tests/kvm/move")
+    level.tree.program(os.path.join(BUILD, "tests/kvm/test-kvm-clock"), IN_BUILD + "/tests/kvm/test-kvm-clock")
+    level.environment["CMOCKA_MESSAGE_OUTPUT"] = "TAP"
     level.source("tests/kvm/test-move.sh", "tests/lib/tap.sh")
     with tempfile.TemporaryDirectory(prefix="partita-guests-") as folder:
         done = subprocess.run(["sh", os.path.join(SRC, "tests/guests/test-guests.sh"), "--keep", folder],
@@ -55,6 +57,7 @@ def main():
     level.tree.file("/debian/vmlinuz", os.path.join(GUEST, "vmlinuz"))
     level.job("debian", IN_BUILD + "/tests/kvm/move /debian/machine.json kvm soft kvm")
     level.job("tiny", "sh %s/tests/kvm/test-move.sh --built /guests" % IN_SRC, 1)
+    level.job("clock", IN_BUILD + "/tests/kvm/test-kvm-clock", 1)
     result = Result()
     level.run(result)
     result.plan()

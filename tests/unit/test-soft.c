@@ -5,6 +5,7 @@
 #include "config.h"
 
 #include "src/partition/backend.h"
+#include "src/soft/soft.h"
 
 #include "tests/lib/cmocka-all.h"
 
@@ -841,6 +842,46 @@ static void the_tsc_may_have_another_frequency(void **unused)
     }
 }
 
+/* A guest that comes from a CPU that speculates finds its MSRs; another one has none. */
+static void speculation_is_controlled_without_effect(void **unused)
+{
+    enum { SPEC_CTRL = 0x48, PRED_CMD = 0x49, ARCH_CAPABILITIES = 0x10a, FLUSH_CMD = 0x10b };
+    static const uint32_t msrs[] = { SPEC_CTRL, PRED_CMD, FLUSH_CMD };
+    World *w = new_world(1);
+    X86Cpu *c = ((X86Machine *)w->be)->vps[0];
+    uint64_t v;
+    for (size_t i = 0; i < G_N_ELEMENTS(msrs); i++) {
+        assert_false(x86_wrmsr(c, msrs[i], 1));
+        assert_false(x86_rdmsr(c, msrs[i], &v));
+    }
+    assert_false(x86_rdmsr(c, ARCH_CAPABILITIES, &v));
+
+    const PtaX86Identity amd = { .vendor = "AuthenticAMD", .leaf8_8_ebx = 1 << 12 | 1 << 24 };
+    const PtaX86Identity intel = { .vendor = "GenuineIntel", .leaf7_edx = UINT32_C(0xb4000400) };
+    const PtaX86Identity *all[] = { &amd, &intel };
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        PtaCpuidParams cp = { .n_vps = 1,
+                              .tsc_hz = w->ops->tsc_hz(NULL),
+                              .apic_hz = w->ops->apic_hz(NULL),
+                              .supported = w->ops->cpu_features(),
+                              .identity = all[i] };
+        assert_true(pta_cpuid_build(&w->cpuid, &cp, NULL));
+        assert_true(x86_wrmsr(c, SPEC_CTRL, 4));
+        assert_true(x86_rdmsr(c, SPEC_CTRL, &v));
+        assert_int_equal(v, 4);
+        assert_false(x86_wrmsr(c, SPEC_CTRL, UINT64_C(1) << 32));
+        assert_true(x86_wrmsr(c, PRED_CMD, 1));
+        assert_false(x86_wrmsr(c, PRED_CMD, 2));
+        assert_false(x86_rdmsr(c, PRED_CMD, &v));
+        assert_int_equal(x86_wrmsr(c, FLUSH_CMD, 1), all[i] == &intel);
+        assert_int_equal(x86_rdmsr(c, ARCH_CAPABILITIES, &v), all[i] == &intel);
+        g_autofree PtaX86State *s = state_of(w, 0);
+        assert_int_equal(s->msrs.spec_ctrl, 4);
+        assert_true(w->ops->vp_set_state(w->vps[0].vp, s, NULL));
+    }
+    free_world(w);
+}
+
 /* An armed deadline counts guest time: while the clock stands, it does not come nearer. */
 static void timers_stand_still_with_the_clock(void **unused)
 {
@@ -1121,6 +1162,7 @@ int main(void)
         cmocka_unit_test(what_is_not_mapped_is_the_platforms),
         cmocka_unit_test(the_clock_stands_still_while_stopped),
         cmocka_unit_test(the_tsc_may_have_another_frequency),
+        cmocka_unit_test(speculation_is_controlled_without_effect),
         cmocka_unit_test(timers_stand_still_with_the_clock),
         cmocka_unit_test(state_goes_out_and_in),
         cmocka_unit_test(waiting_messages_are_saved),
