@@ -169,6 +169,8 @@ static void make_header(uint8_t *area, uint64_t xcr0)
         comp = UINT64_C(1) << 63 | (how == 4 ? next() % 4 : bv | next() % 4);
         if (how == 5) {
             comp |= odd;
+        } else if (how == 6) {
+            area[528 + next() % 48] = (uint8_t)next();
         }
     }
     memcpy(area + 512, &bv, 8);
@@ -180,6 +182,21 @@ static uint64_t host_xcr0(void)
     uint32_t lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return lo | (uint64_t)hi << 32;
+}
+
+static bool is_zero(const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (p[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_initial_x87(const uint8_t fx[512])
+{
+    return fx[0] == 0x7f && fx[1] == 3 && is_zero(fx + 2, 22) && is_zero(fx + 32, 128);
 }
 
 static void does_as_the_host(void **state)
@@ -234,7 +251,10 @@ static void does_as_the_host(void **state)
         uint64_t host_bv, soft_bv;
         memcpy(&host_bv, host_area + 512, 8);
         memcpy(&soft_bv, soft_area + 512, 8);
+        uint64_t initial =
+            (is_initial_x87(host_fx) ? 1 : 0) | (is_zero(host_fx + 160, 256) ? 2 : 0);
         assert_int_equal(soft_bv & ~host_bv, 0);
+        assert_int_equal(host_bv & ~soft_bv & ~(which & initial), 0);
         if (host_bv == soft_bv) {
             memset(host_area + 28, 0, 4); /* MXCSR_MASK: of the CPU */
             memset(soft_area + 28, 0, 4);
@@ -263,13 +283,14 @@ static int run(const uint8_t *code, size_t len, unsigned offset, uint64_t which)
 }
 #define INSN(offset, which, ...) \
     run((const uint8_t[]){ __VA_ARGS__ }, sizeof((uint8_t[]){ __VA_ARGS__ }), offset, which)
-#define XSAVE_RDI   0x0f, 0xae, 0x27
-#define XRSTOR_RDI  0x0f, 0xae, 0x2f
-#define XSAVEC_RDI  0x0f, 0xc7, 0x27
-#define XSAVES_RDI  0x0f, 0xc7, 0x2f
-#define XRSTORS_RDI 0x0f, 0xc7, 0x1f
-#define XGETBV      0x0f, 0x01, 0xd0
-#define XSETBV      0x0f, 0x01, 0xd1
+#define XSAVE_RDI    0x0f, 0xae, 0x27
+#define XRSTOR_RDI   0x0f, 0xae, 0x2f
+#define XSAVEOPT_RDI 0x0f, 0xae, 0x37
+#define XSAVEC_RDI   0x0f, 0xc7, 0x27
+#define XSAVES_RDI   0x0f, 0xc7, 0x2f
+#define XRSTORS_RDI  0x0f, 0xc7, 0x1f
+#define XGETBV       0x0f, 0x01, 0xd0
+#define XSETBV       0x0f, 0x01, 0xd1
 
 static void fresh(uint64_t xcr0)
 {
@@ -322,6 +343,51 @@ static void checks(void **state)
         assert_int_equal(h->ram[0x400000 - i], 0x11);
     }
     assert_int_equal(INSN(0x200000 - 256, 3, XRSTOR_RDI), X86_PFV);
+}
+
+static void assert_filled(unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        assert_int_equal(h->ram[CPU_DATA + i], 0xaa);
+    }
+}
+
+/* What is as it is initially is not written, but by XSAVE. */
+static void leaves_out_what_is_initial(void **state)
+{
+    (void)state;
+    uint64_t word;
+    fresh(3);
+    memset(h->ram + CPU_DATA, 0, AREA);
+    h->ram[CPU_DATA + 24] = 0x80;
+    h->ram[CPU_DATA + 25] = 0x1f;
+    assert_int_equal(INSN(0, 3, XRSTOR_RDI), -1);
+    memset(h->ram + CPU_DATA, 0xaa, AREA);
+    assert_int_equal(INSN(0, 3, XSAVEC_RDI), -1);
+    assert_filled(0, 512);
+    assert_filled(528, AREA);
+    memcpy(&word, h->ram + CPU_DATA + 512, 8);
+    assert_int_equal(word, 0);
+    memcpy(&word, h->ram + CPU_DATA + 520, 8);
+    assert_true(word == (UINT64_C(1) << 63 | 3));
+    memset(h->ram + CPU_DATA, 0xaa, AREA);
+    assert_int_equal(INSN(0, 3, XSAVEOPT_RDI), -1);
+    assert_filled(0, 24);
+    assert_filled(32, 512);
+    assert_filled(520, AREA);
+    memcpy(&word, h->ram + CPU_DATA + 24, 8);
+    assert_true(word == (UINT64_C(0xffff) << 32 | 0x1f80));
+    memcpy(&word, h->ram + CPU_DATA + 512, 8);
+    assert_true(word == (UINT64_C(0xaaaaaaaaaaaaaaaa) & ~UINT64_C(3)));
+    assert_int_equal(INSN(0, 1, XSAVE_RDI), -1);
+    assert_int_equal(h->ram[CPU_DATA], 0x7f);
+    assert_filled(160, 512);
+    /* MXCSR alone makes SSE in use for the compacted format. */
+    x86_mxcsr_set(h->c, 0x1f00);
+    assert_int_equal(INSN(0, 3, XSAVEC_RDI), -1);
+    memcpy(&word, h->ram + CPU_DATA + 512, 8);
+    assert_int_equal(word, 2);
+    assert_int_equal(h->ram[CPU_DATA + 24], 0);
 }
 
 /* A component that nothing here computes on, if there is one: it is transported. */
@@ -434,6 +500,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(does_as_the_host),
         cmocka_unit_test(checks),
+        cmocka_unit_test(leaves_out_what_is_initial),
         cmocka_unit_test(transports_what_it_does_not_know),
         cmocka_unit_test(keeps_the_area_bit_for_bit),
         cmocka_unit_test(refuses_headers_that_cannot_be),
