@@ -81,9 +81,6 @@ void kvm_clock_vp_init(KvmVp *vp)
     uint64_t other = was + 1;
     m->tsc_fixed = offset_attr(vp, true, &other) && offset_attr(vp, false, &now) && now != other;
     offset_attr(vp, true, &was);
-    if (m->tsc_fixed) {
-        g_info("kvm: guests have the host's TSC here, which runs on while they are stopped");
-    }
 }
 
 /* The guest's TSC is the host's plus an offset. */

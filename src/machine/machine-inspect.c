@@ -88,6 +88,8 @@ static void inspect_clock(void *obj, PtaInspect *req)
     pta_inspect_u64(req, "ns", PTA_INSPECT_SAFE | PTA_INSPECT_COUNTER, vm->backend->clock_ns(be));
     pta_inspect_u64(req, "tsc-hz", PTA_INSPECT_SAFE, vm->backend->tsc_hz(be));
     pta_inspect_u64(req, "apic-hz", PTA_INSPECT_SAFE, vm->backend->apic_hz(be));
+    pta_inspect_bool(req, "tsc-stable", PTA_INSPECT_SAFE,
+                     !vm->backend->tsc_stable || vm->backend->tsc_stable(be));
 }
 
 static void inspect_gdb(void *obj, PtaInspect *req)
