@@ -351,8 +351,8 @@ static void keeps_what_is_not_its_own(void **state)
     /* The APIC's page is the platform's. */
     h = FRESH(0x0f, 0x11, 0x07); /* movups [rdi], xmm0 */
     lend(h, before);
-    before->regs.gpr[PTA_X86_RDI] = 0x40000000 + 0x1000;
-    before->msrs.apic_base = 0x40001900;
+    before->regs.gpr[PTA_X86_RDI] = CPU_MMIO + 0x1000;
+    before->msrs.apic_base = CPU_MMIO + 0x1900;
     give(h, before);
     assert_int_equal(step(h), PTA_EXIT_INTERRUPTED);
     assert_int_equal(h->mmio_writes, 2);
