@@ -176,6 +176,13 @@ static bool is_listed(const KvmVp *vp, const KnownMsr *k)
 
 /* ---- all ---- */
 
+/* AMD's CPUs have no SYSENTER in 64-bit mode. SVM lets a guest write more than 32 bits and the host read them, but
+ * not set them again. */
+static bool narrow_sysenter(const KvmVp *vp)
+{
+    return strcmp(vp->m->cpuid->identity.vendor, "GenuineIntel") != 0;
+}
+
 bool kvm_msrs_get(KvmVp *vp, PtaX86Msrs *msrs)
 {
     MsrBatch b = { .n = vp->msr_list->len };
@@ -189,6 +196,10 @@ bool kvm_msrs_get(KvmVp *vp, PtaX86Msrs *msrs)
     }
     for (int i = 0; i < got; i++) {
         *field(msrs, g_array_index(vp->msr_list, const KnownMsr *, i)) = b.entries[i].data;
+    }
+    if (narrow_sysenter(vp)) {
+        msrs->sysenter_esp &= UINT32_MAX;
+        msrs->sysenter_eip &= UINT32_MAX;
     }
     return got >= 0 && (unsigned)got == b.n;
 }
