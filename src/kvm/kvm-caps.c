@@ -160,6 +160,7 @@ static void look(int fd, KvmCaps *c)
     c->tsc_control = check(fd, KVM_CAP_TSC_CONTROL);
     c->hyperv = check(fd, KVM_CAP_HYPERV) && check(fd, KVM_CAP_HYPERV_VP_INDEX);
     c->enforce_pv = check(fd, KVM_CAP_ENFORCE_PV_FEATURE_CPUID);
+    c->enforce_hyperv = check(fd, KVM_CAP_HYPERV_ENFORCE_CPUID);
     c->synic2 = check(fd, KVM_CAP_HYPERV_SYNIC2);
     c->guest_debug = (uint32_t)check(fd, KVM_CAP_SET_GUEST_DEBUG2);
     c->pvm = !cpu_virtualises();

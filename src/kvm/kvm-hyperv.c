@@ -108,11 +108,14 @@ bool kvm_hyperv_init(KvmPartition *m, GError **error)
     return !m->caps.msr_filter || set_filter(m, error);
 }
 
-/* What KVM offers to guests of its own interface is not offered: so it should not be there either. */
+/* What CPUID does not offer, of KVM's own interface and of Hyper-V's hypercalls, is not there either. */
 bool kvm_hyperv_vp_init(KvmVp *vp, GError **error)
 {
-    struct kvm_enable_cap cap = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args[0] = 1 };
-    return !vp->m->caps.enforce_pv || kvm_try(vp->fd, KVM_ENABLE_CAP, &cap, error);
+    const KvmCaps *caps = &vp->m->caps;
+    struct kvm_enable_cap pv = { .cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args[0] = 1 };
+    struct kvm_enable_cap hv = { .cap = KVM_CAP_HYPERV_ENFORCE_CPUID, .args[0] = 1 };
+    return (!caps->enforce_pv || kvm_try(vp->fd, KVM_ENABLE_CAP, &pv, error)) &&
+           (!caps->enforce_hyperv || kvm_try(vp->fd, KVM_ENABLE_CAP, &hv, error));
 }
 
 /* ---- the pages ---- */

@@ -54,8 +54,9 @@ typedef struct KvmCaps {
     bool exception_payload;
     bool vcpu_tsc_offset; /* KVM_VCPU_TSC_OFFSET */
     bool tsc_control;
-    bool hyperv;     /* KVM_CAP_HYPERV, _VP_INDEX; what of it we ask for: kvm-hyperv.c */
-    bool enforce_pv; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
+    bool hyperv;         /* KVM_CAP_HYPERV, _VP_INDEX; what of it we ask for: kvm-hyperv.c */
+    bool enforce_pv;     /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
+    bool enforce_hyperv; /* KVM_CAP_HYPERV_ENFORCE_CPUID */
     bool synic2;
     uint32_t guest_debug;   /* KVM_GUESTDBG_* that it takes beside those of old */
     bool x86_disable_exits; /* …: KVM_CAP_X86_DISABLE_EXITS */

@@ -96,6 +96,11 @@ static void hypercalls(void)
     }
     ok(good, "an unknown hypercall is an invalid code, a hundred times");
     ok(rdx == 0x1111 && r8 == 0x2222, "its inputs are as they were");
+    good = true;
+    for (unsigned code = 2; code <= 3; code++) { /* flushes of address spaces */
+        good &= (call_page(page, code | 1u << 16, &rdx, &r8) & 0xffff) != 0;
+    }
+    ok(good, "what is not offered is refused");
     unsigned vector = TRAP("call *%%rbx", "b"(page));
     ok(vector == NONE, "it may be called with whatever is in registers");
     wrmsr(HYPERCALL, 0);
