@@ -11,7 +11,7 @@ EXTRA_DIST += tests/guests/test-guests.sh tests/guests/link.ld tests/guests/gues
 	tests/guests/guest32.h tests/guests/runtime.c tests/guests/runtime64.c \
 	tests/guests/runtime32.c tests/guests/start64.S tests/guests/start32.S \
 	tests/guests/traps.c tests/guests/emulate.c tests/guests/paging.c tests/guests/syscall.c tests/guests/debug.c \
-	tests/guests/smc.c tests/guests/smp.c tests/guests/smp-cpus.c tests/guests/smp.h tests/guests/strings.c tests/guests/lapic.c tests/guests/segments.c \
+	tests/guests/smc.c tests/guests/smp.c tests/guests/smp-cpus.c tests/guests/smp.h tests/guests/strings.c tests/guests/lapic.c tests/guests/hyperv.c tests/guests/move.c tests/guests/segments.c \
 	tests/guests/tasks.c tests/guests/vm86.c tests/guests/modes.c
 
 if HAVE_CMOCKA

@@ -10,7 +10,7 @@ from nested import IN_SRC, SRC, FirstLevel, Result, prerequisites, skip_all  # n
 
 # Two lanes that take about as long.
 LANES = (("smp",),
-         ("traps", "paging", "syscall", "debug", "smc", "strings", "lapic", "segments", "tasks", "vm86",
+         ("traps", "paging", "syscall", "debug", "smc", "strings", "lapic", "hyperv", "segments", "tasks", "vm86",
           "modes"))
 
 
