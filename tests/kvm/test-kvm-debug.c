@@ -271,23 +271,35 @@ static void steps_into_handlers(void **state)
     step(stub(5));
 }
 
-static void steps_and_interrupts(void **state)
+/* An interrupt and an NMI are due while three instructions are stepped over, of which the last is HLT. */
+static void step_to_hlt(void)
 {
-    if (lacks(NEEDS_HLT)) {
-        return;
-    }
-    begin(64);
     CODE(0x90, 0x90, 0xf4, 0x90);
     set_rflags(RFLAGS_IF);
     cpu_harness_load(h)->lapic.page[0xf1] = 1; /* SVR: enabled */
     cpu_harness_store(h);
     h->be->ops->msi(h->be, 0xfee00000, 0x3f);
     h->be->ops->nmi(h->be, 0);
-    step(CPU_CODE + 1); /* they wait … */
+    step(CPU_CODE + 1);
     step(CPU_CODE + 2);
     step(CPU_CODE + 3);
+}
+
+static void interrupts_wait(void **state)
+{
+    begin(64);
+    step_to_hlt();
+}
+
+static void steps_and_interrupts(void **state)
+{
+    if (lacks(NEEDS_HLT)) {
+        return;
+    }
+    begin(64);
+    step_to_hlt();
     assert_int_equal(cpu_harness_load(h)->events.activity, PTA_X86_HALTED);
-    step(stub(VECTOR_NMI)); /* … but for HLT */
+    step(stub(VECTOR_NMI)); /* HLT ends */
     assert_int_equal(cpu_harness_load(h)->events.activity, PTA_X86_RUNNING);
     h->state->events.nmi_blocked = 0;
     h->state->regs.rip = CPU_CODE;
@@ -742,16 +754,17 @@ static void requests_that_fail(void **state)
     assert_non_null(strstr(h->exit.error.text, "KVM_SET_GUEST_DEBUG"));
 }
 
-#define CASES(prefix, n)                                                                   \
-    CASE(prefix, n, steps_of_instructions), CASE(prefix, n, steps_of_the_kernels_own),     \
-        CASE(prefix, n, steps_of_strings), CASE(prefix, n, steps_over_shadows),            \
-        CASE(prefix, n, steps_hide_the_trap_flag), CASE(prefix, n, steps_into_handlers),   \
-        CASE(prefix, n, steps_and_interrupts), CASE(prefix, n, a_halted_vp_is_kicked),     \
-        CASE(prefix, n, breakpoint_in_a_loop), CASE(prefix, n, breakpoint_on_an_access),   \
-        CASE(prefix, n, breakpoint_comes_and_goes), CASE(prefix, n, breakpoint_is_linear), \
-        CASE(prefix, n, all_four_breakpoints), CASE(prefix, n, watches_writes),            \
-        CASE(prefix, n, guest_has_breakpoints), CASE(prefix, n, guest_steps_itself),       \
-        CASE(prefix, n, user_steps), CASE(prefix, n, int3_leaves)
+#define CASES(prefix, n)                                                                      \
+    CASE(prefix, n, steps_of_instructions), CASE(prefix, n, steps_of_the_kernels_own),        \
+        CASE(prefix, n, steps_of_strings), CASE(prefix, n, steps_over_shadows),               \
+        CASE(prefix, n, steps_hide_the_trap_flag), CASE(prefix, n, steps_into_handlers),      \
+        CASE(prefix, n, interrupts_wait), CASE(prefix, n, steps_and_interrupts),              \
+        CASE(prefix, n, a_halted_vp_is_kicked), CASE(prefix, n, breakpoint_in_a_loop),        \
+        CASE(prefix, n, breakpoint_on_an_access), CASE(prefix, n, breakpoint_comes_and_goes), \
+        CASE(prefix, n, breakpoint_is_linear), CASE(prefix, n, all_four_breakpoints),         \
+        CASE(prefix, n, watches_writes), CASE(prefix, n, guest_has_breakpoints),              \
+        CASE(prefix, n, guest_steps_itself), CASE(prefix, n, user_steps),                     \
+        CASE(prefix, n, int3_leaves)
 #define CASE(prefix, n, test)                          \
     {                                                  \
         prefix ": " #test, test, choose_##n, end, NULL \
