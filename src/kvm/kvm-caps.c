@@ -157,6 +157,7 @@ static void look(int fd, KvmCaps *c)
     c->msr_filter = check(fd, KVM_CAP_X86_MSR_FILTER);
     c->triple_fault_event = check(fd, KVM_CAP_X86_TRIPLE_FAULT_EVENT);
     c->exception_payload = check(fd, KVM_CAP_EXCEPTION_PAYLOAD);
+    c->exit_on_emulation_failure = check(fd, KVM_CAP_EXIT_ON_EMULATION_FAILURE);
     c->tsc_control = check(fd, KVM_CAP_TSC_CONTROL);
     c->hyperv = check(fd, KVM_CAP_HYPERV) && check(fd, KVM_CAP_HYPERV_VP_INDEX);
     c->enforce_pv = check(fd, KVM_CAP_ENFORCE_PV_FEATURE_CPUID);

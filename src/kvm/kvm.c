@@ -89,12 +89,17 @@ static bool create_vm(KvmPartition *m, GError **error)
     return true;
 }
 
+/* Without the last, KVM raises #UD for what it cannot emulate: in user mode at once, in the kernel as
+ * well as telling us, and before we have a say. */
 static bool ask_for_events(KvmPartition *m, GError **error)
 {
     struct kvm_enable_cap fault = { .cap = KVM_CAP_X86_TRIPLE_FAULT_EVENT, .args[0] = 1 };
     struct kvm_enable_cap payload = { .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args[0] = 1 };
+    struct kvm_enable_cap emulation = { .cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args[0] = 1 };
     return (!m->caps.triple_fault_event || kvm_try(m->vm_fd, KVM_ENABLE_CAP, &fault, error)) &&
-           (!m->caps.exception_payload || kvm_try(m->vm_fd, KVM_ENABLE_CAP, &payload, error));
+           (!m->caps.exception_payload || kvm_try(m->vm_fd, KVM_ENABLE_CAP, &payload, error)) &&
+           (!m->caps.exit_on_emulation_failure ||
+            kvm_try(m->vm_fd, KVM_ENABLE_CAP, &emulation, error));
 }
 
 /* Three pages that VMX without unrestricted guests wants for real mode: below the IOAPIC, where nothing is placed. */

@@ -52,6 +52,7 @@ typedef struct KvmCaps {
     bool user_space_msr, msr_filter;
     bool triple_fault_event;
     bool exception_payload;
+    bool exit_on_emulation_failure;
     bool vcpu_tsc_offset; /* KVM_VCPU_TSC_OFFSET */
     bool tsc_control;
     bool hyperv;         /* KVM_CAP_HYPERV, _VP_INDEX; what of it we ask for: kvm-hyperv.c */
