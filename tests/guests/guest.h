@@ -22,6 +22,10 @@ void ok(bool good, const char *format, ...);
 /* The same where QEMU 7.2's TCG is known to be wrong: it is the peer that these guests are checked on. */
 void ok_but_tcg(bool good, const char *format, ...);
 bool on_tcg(void);
+/* This, or a hypervisor on an emulated CPU, whose command line for the guest has `first-level=tcg`: for
+ * what does not only differ there but ends the test, or does worse. */
+bool above_tcg(void);
+void read_command_line(void);
 void skip(const char *name, const char *why);
 /* Prints the plan and ends the machine: status 0 if all was ok. */
 __attribute__((noreturn)) void finish(void);

@@ -209,7 +209,9 @@ static void pae(void)
     ok(frame[0] == 78, "PAE: 4 KiB page");
     ok((pt[1] & 0x60) == 0x60, "PAE: A and D");
     pdpt[2] = 0;
-    ok(*(volatile uint32_t *)0x80001000 == 78, "PAE: the PDPTEs are read with CR3, not later");
+    uint32_t seen = 0;
+    ok(TRAP("mov 0x80001000, %%eax; mov %%eax, (%0)", "c"(&seen)) == NONE && seen == 78,
+       "PAE: the PDPTEs are read with CR3, not later");
     WRITE_CR(3, pdpt);
     ok(TRAP("mov 0x80001000, %%eax", "r"(0)) == PF && trap.error == 0, "PAE: absent PDPTE");
     pdpt[2] = (uint32_t)(pd + 1024) | 1 | 1 << 1;
@@ -232,6 +234,13 @@ static void pae(void)
     }
     pml4[0] = (uint32_t)pdpt | 3;
     set_gdt(0x48, 0, 0xfffff, 0xa9b);
+    if (above_tcg()) {
+        /* A #VMEXIT while LME is set and PAE is not does not restore the host's CR0 there (QEMU 7.2,
+         * cpu_x86_update_cr0() before CR4), and more of that kind: the first level itself is gone,
+         * under QEMU with KVM as well. */
+        skip("into long mode and out again", "QEMU's TCG loses the state of SVM's host");
+        return;
+    }
     ok(long_trip((uint32_t)pml4) == 1, "into long mode and out again");
     ok((trip_efer[0] & 0x500) == 0x500 && (trip_efer[1] & 0x500) == 0x100,
        "LMA follows LME and PG");
@@ -239,8 +248,8 @@ static void pae(void)
     ok(trip_wide == 0x7fffffffffffffff, "64-bit code");
     WRITE_CR(3, pml4);
     wrmsr(0xc0000080, rdmsr(0xc0000080) | 0x100);
-    ok_but_tcg(TRAP("mov %%cr0, %%eax; bts $31, %%eax; mov %%eax, %%cr0", "r"(0)) == GP,
-               "LME and PG without PAE: #GP");
+    ok(TRAP("mov %%cr0, %%eax; bts $31, %%eax; mov %%eax, %%cr0", "r"(0)) == GP,
+       "LME and PG without PAE: #GP");
     wrmsr(0xc0000080, rdmsr(0xc0000080) & ~(uint64_t)0x100);
 }
 

@@ -341,14 +341,18 @@ static void control(void)
        "CR0: paging off in 64-bit mode is #GP");
     ok(TRAP("mov %%cr0, %%rcx; bts $29, %%rcx; mov %%rcx, %%cr0", "c"(0)) == GP,
        "CR0: NW without CD is #GP");
-    ok(TRAP("mov %%cr0, %%rcx; bts $32, %%rcx; mov %%rcx, %%cr0", "c"(0)) == GP,
-       "CR0: bit 32 is #GP");
+    if (above_tcg()) {
+        skip("CR0 and CR3: reserved bits", "QEMU's TCG takes them, and SVM then enters no guest");
+    } else {
+        ok(TRAP("mov %%cr0, %%rcx; bts $32, %%rcx; mov %%rcx, %%cr0", "c"(0)) == GP,
+           "CR0: bit 32 is #GP");
+        ok(TRAP("mov %%cr3, %%rcx; bts $60, %%rcx; mov %%rcx, %%cr3", "c"(0)) == GP,
+           "CR3: a reserved bit is #GP");
+    }
     ok(TRAP("mov %%cr4, %%rcx; btr $5, %%rcx; mov %%rcx, %%cr4", "c"(0)) == GP,
        "CR4: PAE off in long mode is #GP");
     ok(TRAP("mov %%cr4, %%rcx; bts $31, %%rcx; mov %%rcx, %%cr4", "c"(0)) == GP,
        "CR4: a reserved bit is #GP");
-    ok(TRAP("mov %%cr3, %%rcx; bts $60, %%rcx; mov %%rcx, %%cr3", "c"(0)) == GP,
-       "CR3: a reserved bit is #GP");
     ok(TRAP("mov $0xc0000080, %%ecx; rdmsr; btr $8, %%eax; wrmsr", "c"(0), "d"(0)) == GP,
        "EFER: LME off under paging is #GP");
     ok(TRAP("mov $0xc0000082, %%ecx; mov $1, %%edx; shl $31, %%edx; wrmsr", "c"(0), "d"(0)) == GP,

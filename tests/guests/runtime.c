@@ -124,6 +124,28 @@ bool on_tcg(void)
     return r[1] == 0x54474354 && r[2] == 0x43544743; /* "TCGTCGTC…" */
 }
 
+uint32_t multiboot_info; /* from start*.S */
+static bool emulated;
+
+/* Before anything is allocated: the loader's data may be there. */
+void read_command_line(void)
+{
+    const uint32_t *info = (const uint32_t *)(uintptr_t)multiboot_info;
+    static const char word[] = "first-level=tcg";
+    unsigned same = 0;
+    if (info[0] & 4) { /* there is one */
+        for (const char *c = (const char *)(uintptr_t)info[4]; *c && word[same]; c++) {
+            same = *c == word[same] ? same + 1 : 0;
+        }
+        emulated = !word[same];
+    }
+}
+
+bool above_tcg(void)
+{
+    return emulated || on_tcg();
+}
+
 static void report(bool good, bool excused, const char *format, va_list args)
 {
     n_failed += !good && !excused;

@@ -43,6 +43,7 @@ void gate_dpl(unsigned vector, unsigned dpl)
 
 void runtime32_init(void)
 {
+    read_command_line();
     for (unsigned i = 0; i < 256; i++) {
         set_gate(i, trap_stubs + i * 16, S_CODE, 14, i == 0x80 || i == 0x81 ? 3 : 0, 0);
     }

@@ -55,6 +55,7 @@ uint64_t run_user(uint64_t (*fn)(uint64_t), uint64_t arg)
 
 void runtime64_init(void)
 {
+    read_command_line();
     for (unsigned i = 0; i < 256; i++) {
         set_gate(i, trap_stubs + i * 16, SEL_CODE64, 14, 0, 0);
     }

@@ -7,6 +7,7 @@
 start:
     cli
     cld
+    mov %ebx, multiboot_info
     lgdt gdt_pointer
     ljmp $0x08, $1f
 1:  mov $0x10, %eax

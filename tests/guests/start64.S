@@ -11,6 +11,7 @@
 start:
     cli
     cld
+    mov %ebx, multiboot_info
     mov $stack_top, %esp
 
     /* PML4[0]: one to one, supervisor. PML4[1]: the same for users. 4 GiB in 2 MiB pages. */

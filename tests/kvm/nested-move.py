@@ -40,7 +40,7 @@ def main():
     move = os.path.join(BUILD, "tests/kvm/move")
     if not os.path.exists(move):
         skip_all("tests/kvm/move is not built (KVM, cmocka)")
-    level = FirstLevel(lanes=2)
+    level = FirstLevel()
     level.tree.program(move, IN_BUILD + "/tests/kvm/move")
     level.tree.program(os.path.join(BUILD, "tests/kvm/test-kvm-clock"), IN_BUILD + "/tests/kvm/test-kvm-clock")
     level.environment["CMOCKA_MESSAGE_OUTPUT"] = "TAP"

@@ -2,7 +2,8 @@
 # Test results in TAP, for shell tests. Sourced.
 tap_n=0
 
-# tap_result STATUS NAME [LOG]: passed if STATUS is 0; else the log's end follows as comments.
+# tap_result STATUS NAME [LOG]: passed if STATUS is 0; else the log's end follows as comments, and the
+# status is 1.
 tap_result() {
     tap_n=$((tap_n + 1))
     if [ "$1" -eq 0 ]; then
@@ -11,6 +12,7 @@ tap_result() {
     fi
     echo "not ok $tap_n - $2"
     if [ $# -gt 2 ]; then tail -n 40 "$3" | tr -d '\r' | sed 's/^/# /'; fi
+    return 1
 }
 
 # tap_skip NAME REASON

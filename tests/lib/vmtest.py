@@ -113,6 +113,8 @@ class Machine:
         description = dict(description)
         description.setdefault("name", "test")
         description["monitor"] = [{"type": "unix", "path": "vm.sock"}]
+        if "PTA_TEST_BACKEND" in os.environ:
+            description["partition"] = {**description["partition"], "backend": os.environ["PTA_TEST_BACKEND"]}
         self.file = os.path.join(self.dir.name, "machine.json")
         with open(self.file, "w") as out:
             json.dump(description, out)

@@ -1,0 +1,43 @@
+"""Unmodified Debian guests, and the unit tests of the back end, on nested KVM (nested.py)."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from nested import BUILD, IN_BUILD, IN_SRC, FirstLevel, Result, prerequisites, which  # noqa: E402
+
+# Of the software CPU's guest tests those that ask another thing of another back end.
+GUEST_TESTS = ("resets_by_client_and_guest a_panic_is_reported the_disk_keeps_what_was_written "
+               "pulses_under_load_are_not_seen")
+UNIT_TESTS = ("tests/kvm/test-kvm-state", "tests/kvm/test-kvm-irq", "tests/kvm/test-kvm-dirty",
+              "tests/kvm/test-kvm-debug", "tests/kvm/test-kvm-emulate", "tests/kvm/test-kvm-failures",
+              "tests/unit/test-partition-stress")
+
+
+def main():
+    prerequisites()
+    level = FirstLevel()
+    level.tree.python()
+    for program in "mke2fs", "debugfs", "e2fsck":
+        if which(program):
+            level.tree.program(which(program), "/sbin/" + program)
+    level.source("tests/lib/vmtest.py", "tests/guests/debian.py", "tests/kvm/debian.py")
+    level.guest("vmlinuz", "initrd.img")
+    level.environment["CMOCKA_MESSAGE_OUTPUT"] = "TAP"
+    only = sys.argv[1:]
+    for test in UNIT_TESTS:
+        name, path = os.path.basename(test), os.path.join(BUILD, test)
+        if os.path.exists(path) and (not only or name in only):
+            level.tree.program(path, IN_BUILD + "/" + test)
+            level.job(name, IN_BUILD + "/" + test, 1)
+    if not only or "kvm" in only:
+        level.job("kvm", "python3 %s/tests/kvm/debian.py" % IN_SRC)
+    if not only or "debian" in only:
+        level.job("debian", "python3 %s/tests/guests/debian.py %s" % (IN_SRC, GUEST_TESTS))
+    result = Result()
+    level.run(result)
+    result.plan()
+
+
+if __name__ == "__main__":
+    main()
