@@ -283,10 +283,11 @@ static bool handler_of(KvmVp *vp, const PtaX86Regs *r, unsigned vector, uint64_t
     return true;
 }
 
-static bool is_halted(KvmVp *vp)
+static uint32_t activity(KvmVp *vp)
 {
-    struct kvm_mp_state mp = { 0 };
-    return kvm_ioctl(vp->fd, KVM_GET_MP_STATE, &mp) == 0 && mp.mp_state == KVM_MP_STATE_HALTED;
+    struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_RUNNABLE };
+    kvm_ioctl(vp->fd, KVM_GET_MP_STATE, &mp);
+    return mp.mp_state;
 }
 
 /* Runs until one of the breakpoints; false: something else came first, *exit says what. */
@@ -379,7 +380,8 @@ static void step_by_kernel(KvmVp *vp, const PtaX86Regs *r, uint32_t passed, PtaE
 static void step(KvmVp *vp, const PtaX86Regs *r, uint32_t passed, PtaExit *exit)
 {
     uint32_t met = kvm_debug_breaks_at(&vp->debug, linear(r)) & ~passed;
-    bool halted = is_halted(vp);
+    uint32_t was = activity(vp);
+    bool halted = was == KVM_MP_STATE_HALTED;
     if (met) {
         *exit = (PtaExit){ .reason = PTA_EXIT_DEBUG };
         exit->debug.rip = r->rip;
@@ -394,7 +396,9 @@ static void step(KvmVp *vp, const PtaX86Regs *r, uint32_t passed, PtaExit *exit)
         !deliver(vp, r, exit)) {
         return;
     }
-    if (!step_by_software(vp, r, exit)) {
+    /* One that waits for its SIPI has no instruction; the step is lost with its registers. */
+    bool waits = was != KVM_MP_STATE_RUNNABLE && !halted;
+    if (waits || !step_by_software(vp, r, exit)) {
         step_by_kernel(vp, r, passed, exit);
     }
 }

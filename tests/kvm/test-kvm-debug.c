@@ -339,6 +339,21 @@ static void a_halted_vp_is_kicked(void **state)
     assert_int_equal(h->state->events.activity, PTA_X86_HALTED);
 }
 
+static void a_vp_that_waits_for_sipi(void **state)
+{
+    begin(64);
+    CODE(0x90, 0x90);
+    cpu_harness_load(h)->events.activity = PTA_X86_WAIT_FOR_SIPI;
+    cpu_harness_store(h);
+    ask((PtaGuestDebug){ .single_step = true, .block_interrupts = true });
+    GThread *thread = g_thread_new("kick", kick_soon, NULL);
+    cpu_harness_run(h);
+    g_thread_join(thread);
+    assert_int_equal(h->exit.reason, PTA_EXIT_INTERRUPTED);
+    assert_int_equal(load()->rip, CPU_CODE); /* nothing was executed */
+    assert_int_equal(h->state->events.activity, PTA_X86_WAIT_FOR_SIPI);
+}
+
 /* ---- breakpoints ---- */
 
 static PtaGuestDebug execute_at(uint64_t lin)
@@ -754,17 +769,17 @@ static void requests_that_fail(void **state)
     assert_non_null(strstr(h->exit.error.text, "KVM_SET_GUEST_DEBUG"));
 }
 
-#define CASES(prefix, n)                                                                      \
-    CASE(prefix, n, steps_of_instructions), CASE(prefix, n, steps_of_the_kernels_own),        \
-        CASE(prefix, n, steps_of_strings), CASE(prefix, n, steps_over_shadows),               \
-        CASE(prefix, n, steps_hide_the_trap_flag), CASE(prefix, n, steps_into_handlers),      \
-        CASE(prefix, n, interrupts_wait), CASE(prefix, n, steps_and_interrupts),              \
-        CASE(prefix, n, a_halted_vp_is_kicked), CASE(prefix, n, breakpoint_in_a_loop),        \
-        CASE(prefix, n, breakpoint_on_an_access), CASE(prefix, n, breakpoint_comes_and_goes), \
-        CASE(prefix, n, breakpoint_is_linear), CASE(prefix, n, all_four_breakpoints),         \
-        CASE(prefix, n, watches_writes), CASE(prefix, n, guest_has_breakpoints),              \
-        CASE(prefix, n, guest_steps_itself), CASE(prefix, n, user_steps),                     \
-        CASE(prefix, n, int3_leaves)
+#define CASES(prefix, n)                                                                   \
+    CASE(prefix, n, steps_of_instructions), CASE(prefix, n, steps_of_the_kernels_own),     \
+        CASE(prefix, n, steps_of_strings), CASE(prefix, n, steps_over_shadows),            \
+        CASE(prefix, n, steps_hide_the_trap_flag), CASE(prefix, n, steps_into_handlers),   \
+        CASE(prefix, n, interrupts_wait), CASE(prefix, n, steps_and_interrupts),           \
+        CASE(prefix, n, a_halted_vp_is_kicked), CASE(prefix, n, a_vp_that_waits_for_sipi), \
+        CASE(prefix, n, breakpoint_in_a_loop), CASE(prefix, n, breakpoint_on_an_access),   \
+        CASE(prefix, n, breakpoint_comes_and_goes), CASE(prefix, n, breakpoint_is_linear), \
+        CASE(prefix, n, all_four_breakpoints), CASE(prefix, n, watches_writes),            \
+        CASE(prefix, n, guest_has_breakpoints), CASE(prefix, n, guest_steps_itself),       \
+        CASE(prefix, n, user_steps), CASE(prefix, n, int3_leaves)
 #define CASE(prefix, n, test)                          \
     {                                                  \
         prefix ": " #test, test, choose_##n, end, NULL \
