@@ -324,9 +324,10 @@ void dirty_suite_parts(const PtaBackendOps *ops, unsigned flags)
 
 /* ---- many stores, by several VPs, while the log is fetched ---- */
 
-#define MAX_VPS 4
-#define REGION  UINT64_C(0x200000) /* 1,024 pages that all VPs write to */
-#define LOOP    0x10000
+#define MAX_VPS   4
+#define REGION    UINT64_C(0x200000) /* 1,024 pages that all VPs write to */
+#define LOOP      0x10000
+#define CROWD_TSS 0x7000
 
 /*
  * r8: random; r9: multiplier; r10: REGION + where in its pages this VP writes (the locked counter is
@@ -416,6 +417,10 @@ static void set_state(Crowd *c, unsigned i, bool user)
     s.regs.seg[PTA_X86_CS] = (PtaX86Segment){ .limit = UINT32_MAX,
                                               .selector = (uint16_t)(CPU_CS64 | dpl),
                                               .attrs = (uint16_t)(0xa09b | dpl << 5) };
+    s.regs.gdtr = (PtaX86Table){ .base = CPU_GDT, .limit = 0xf };
+    s.regs.idtr = (PtaX86Table){ .base = CPU_IDT, .limit = 0x1ff };
+    s.regs.tr = (PtaX86Segment){ .base = CROWD_TSS + i * 0x100, .limit = 0x67, .attrs = 0x8b };
+    s.regs.gpr[PTA_X86_RSP] = CPU_STACK - i * 0x100;
     s.regs.cr0 = X86_CR0_ET | X86_CR0_NE | X86_CR0_PE | X86_CR0_PG | X86_CR0_WP;
     s.regs.cr4 = X86_CR4_PAE | X86_CR4_OSFXSR;
     s.regs.cr3 = CPU_PML4;
@@ -433,6 +438,39 @@ static void no_write(void *opaque, uint64_t gpa, unsigned size, uint64_t value)
 {
     (void)opaque, (void)size, (void)value;
     g_error("a write to 0x%" G_GINT64_MODIFIER "x", gpa);
+}
+
+/* There is no exception to be had: if one comes, it says which. */
+#define EXCEPTION_PORT 0x80
+
+static void exception(void *opaque, uint16_t port, unsigned size, uint32_t value)
+{
+    const Crowd *c = opaque;
+    (void)size, (void)value;
+    for (unsigned i = 0; i < c->n_vps; i++) {
+        const uint64_t *frame = (const void *)(c->ram + CPU_STACK - i * 0x100 - 48);
+        g_printerr("# vp%u's stack: error code 0x%" G_GINT64_MODIFIER "x, rip 0x%" G_GINT64_MODIFIER
+                   "x, rflags 0x%" G_GINT64_MODIFIER "x\n",
+                   i, frame[0], frame[1], frame[3]);
+    }
+    g_error("a VP met exception %u", port - EXCEPTION_PORT);
+}
+
+static void make_handlers(Crowd *c)
+{
+    for (unsigned i = 0; i < 32; i++) {
+        uint64_t stub = CPU_STUBS + i * 16;
+        const uint8_t code[] = { 0xe6, (uint8_t)(EXCEPTION_PORT + i), 0xf4 };
+        uint64_t gate[2] = { stub | CPU_CS64 << 16 | UINT64_C(0x8e00) << 32, 0 };
+        memcpy(c->ram + stub, code, sizeof(code));
+        memcpy(c->ram + CPU_IDT + i * 16, gate, sizeof(gate));
+    }
+    for (unsigned i = 0; i < c->n_vps; i++) {
+        uint64_t rsp0 = CPU_STACK - i * 0x100;
+        memcpy(c->ram + CROWD_TSS + i * 0x100 + 4, &rsp0, sizeof(rsp0));
+    }
+    const uint64_t cs = UINT64_C(0x00af9b000000ffff);
+    memcpy(c->ram + CPU_GDT + CPU_CS64, &cs, sizeof(cs));
 }
 
 static void crowd_cpuid(Crowd *c, const PtaBackendOps *ops, unsigned n)
@@ -456,11 +494,15 @@ static Crowd *crowd_new(const PtaBackendOps *ops, unsigned n, unsigned flags)
     Crowd *c = g_new0(Crowd, 1);
     crowd_cpuid(c, ops, n);
     c->flags = flags;
+    c->platform.opaque = c;
     c->platform.mmio_write = no_write;
+    c->platform.pio_write = exception;
+    c->n_vps = n;
     c->ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(c->ram != MAP_FAILED);
     c->copy = g_malloc0(RAM_SIZE);
     memcpy(c->ram + LOOP, loop_code, sizeof(loop_code));
+    make_handlers(c);
     /* Pages of 4 KiB for the region, whose D bits are in the log, too. */
     uint64_t *pml4 = (void *)(c->ram + CPU_PML4), *pdpt = (void *)(c->ram + CPU_PDPT);
     uint64_t *pd = (void *)(c->ram + CPU_PD), *pt = (void *)(c->ram + 0x20000);
