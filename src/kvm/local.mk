@@ -82,4 +82,4 @@ TESTS += tests/kvm/test-kvm-host.sh
 EXTRA_DIST += tests/kvm/test-kvm-host.sh
 TESTS += tests/kvm/test-nested-guests.sh tests/kvm/test-nested-debian.sh
 EXTRA_DIST += tests/kvm/test-nested-guests.sh tests/kvm/test-nested-debian.sh tests/kvm/nested.py \
-	tests/kvm/nested-guests.py tests/kvm/nested-debian.py tests/kvm/debian.py tests/kvm/first-level.txt
+	tests/kvm/nested-guests.py tests/kvm/nested-debian.py tests/kvm/debian.py tests/kvm/inside.py tests/kvm/first-level.txt

@@ -35,7 +35,7 @@ describe() {
     guest_disk "$work/$1.img" 16M "$work/files" 2>"$work/log" || return 1
     cat >"$work/$1.json" <<JSON
 { "name": "$1",
-  "partition": { "vps": $4, "backend": "soft", "cpu-model": "x86-64-v1", "hypervisor": "hyperv" },
+  "partition": { "vps": $4, "backend": "${PTA_TEST_BACKEND:-soft}", "cpu-model": "x86-64-v1", "hypervisor": "hyperv" },
   "memory":    { "size": "512M" },
   "boot":      { "kernel": "$2", "initrd": "$cache/guest/initrd.img",
                  "cmdline": "console=ttyS0 panic=-1 partita.mode=$3" },

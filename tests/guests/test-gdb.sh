@@ -1,5 +1,6 @@
 #!/bin/sh
 # The real gdb on a small guest that is built here, and on an unmodified Debian kernel.
+#   test-gdb.sh --keep FOLDER    builds the guest and leaves it there, for tests/kvm
 set -u
 srcdir=${srcdir:-.}
 guests=$srcdir/tests/guests
@@ -31,4 +32,5 @@ build >"$work/log" 2>&1 || {
     cat "$work/log" >&2
     tap_skip_all "$CC does not build an x86 guest"
 }
+[ "${1:-}" = --keep ] && exec cp "$work/gdb.elf" "$work/gdb.elf64" "$2"
 PYTHONDONTWRITEBYTECODE=1 python3 "$guests/gdb.py" "$work" "$@"

@@ -35,7 +35,7 @@ def with_vps(vps):
         check("is=%d=" % vps in machine.shell("echo is=$(grep -c ^processor /proc/cpuinfo)="), "VPs are missing")
         # Hyper-V's, or the TSC, which Linux takes if the interface says that it is invariant.
         clock = machine.shell("cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
-        check(re.search(r"^(tsc|hyperv_clocksource_tsc_page)\r?$", clock, re.M), "the clock is " + clock)
+        check(re.search(r"(^|# )(tsc|hyperv_clocksource_tsc_page)\r?$", clock, re.M), "the clock is " + clock)
         inside = monitor.command("inspect", path="/partition/in-backend")
         equal({name: inside[name] for name in ("hyperv", "synic", "ioeventfd", "irqfd")},
               {"hyperv": True, "synic": True, "ioeventfd": True, "irqfd": True}, "what KVM does itself")
@@ -53,7 +53,7 @@ def with_vps(vps):
         for vp in range(vps):
             state = monitor.command("inspect", path="/partition/vp/%d" % vp)
             check(state["stats"]["exits"] > 0, "vp %d never came out of KVM" % vp)
-        equal(monitor.command("pulse-save-restore"), {}, "pulse-save-restore")
+        check(monitor.command("pulse-save-restore")["units"] > 0, "pulse-save-restore saves nothing")
         machine.type("kill %1\n")
         check("done" in machine.shell("dmesg | grep -iE 'unstable|lockup|stall'; echo done"), "the shell")
         monitor.command("inject-nmi")

@@ -17,11 +17,17 @@ UNIT_TESTS = ("tests/kvm/test-kvm-state", "tests/kvm/test-kvm-irq", "tests/kvm/t
 def main():
     prerequisites()
     level = FirstLevel()
-    level.tree.python()
+    # Busybox's shell takes its own mke2fs, whatever PATH says.
+    level.tree.program(os.path.realpath("/bin/sh"), "/usr/bin/dash")
+    gdb = level.gdb()
+    level.tree.python(gdb or ())
     for program in "mke2fs", "debugfs", "e2fsck":
         if which(program):
             level.tree.program(which(program), "/sbin/" + program)
-    level.source("tests/lib/vmtest.py", "tests/guests/debian.py", "tests/kvm/debian.py")
+    if os.path.exists("/etc/mke2fs.conf"):
+        level.tree.file("/etc/mke2fs.conf", "/etc/mke2fs.conf")
+    level.source("tests/lib/vmtest.py", "tests/lib/tap.sh", "tests/lib/guest.sh", "tests/guests/debian.py",
+                 "tests/guests/gdb.py", "tests/boot/test-debian.sh", "tests/kvm/debian.py", "tests/kvm/inside.py")
     level.guest("vmlinuz", "initrd.img")
     level.environment["CMOCKA_MESSAGE_OUTPUT"] = "TAP"
     only = sys.argv[1:]
@@ -34,7 +40,13 @@ def main():
         level.job("kvm", "python3 %s/tests/kvm/debian.py" % IN_SRC)
     if not only or "debian" in only:
         level.job("debian", "python3 %s/tests/guests/debian.py %s" % (IN_SRC, GUEST_TESTS))
+    if not only or "inside" in only:
+        level.job("inside", "python3 %s/tests/kvm/inside.py" % IN_SRC, 1)
+    if not only or "boot" in only:
+        level.job("boot", "/usr/bin/dash %s/tests/boot/test-debian.sh" % IN_SRC, 1)
     result = Result()
+    if gdb is None:
+        result.line(True, "gdb # SKIP no gdb, or no compiler for its guest")
     level.run(result)
     result.plan()
 

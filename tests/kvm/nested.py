@@ -122,22 +122,22 @@ class Tree:
         self.file(path or source, source)
         self.libraries(source)
 
-    def python(self):
-        """The interpreter, the modules of PYTHON_MODULES and all that those import."""
+    def python(self, more=()):
+        """The interpreter, the modules of PYTHON_MODULES and all that those import, other modules' files."""
         program = python_program()
         self.program(program)
         self.link("/bin/python3", program)
         script = ("import sys, py_compile as p, importlib.util as u, %s\n"
-                  "for m in list(sys.modules.values()):\n"
-                  "    f = getattr(m, '__file__', None)\n"
-                  "    if f and f.endswith('.py'):\n"
+                  "files = [getattr(m, '__file__', None) for m in list(sys.modules.values())]\n"
+                  "for f in filter(None, files + sys.argv[2:]):\n"
+                  "    if f.endswith('.py'):\n"
                   "        c = u.cache_from_source(f)\n"
                   "        t = sys.argv[1] + c\n"
                   "        p.compile(f, t, f, True, invalidation_mode=p.PycInvalidationMode.UNCHECKED_HASH)\n"
                   "        print(f, c, t)\n"
-                  "    elif f: print(f)\n" % ", ".join(PYTHON_MODULES))
+                  "    else: print(f)\n" % ", ".join(PYTHON_MODULES))
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run([program, "-I", "-c", script, folder], check=True, capture_output=True,
+            done = subprocess.run([program, "-I", "-c", script, folder, *more], check=True, capture_output=True,
                                   text=True)
             for line in done.stdout.splitlines():
                 words = line.split()
@@ -165,7 +165,7 @@ class Tree:
 INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /bin /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s /bin
-export PATH=/bin:/usr/bin:/sbin:/usr/sbin HOME=/root TERM=dumb
+export PATH=/usr/sbin:/sbin:/usr/bin:/bin HOME=/root TERM=dumb
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -296,6 +296,26 @@ class FirstLevel:
     def guest(self, *names):
         for name in names:
             self.tree.file(os.path.join(IN_CACHE, "guest", name), os.path.join(GUEST, name))
+
+    def gdb(self):
+        """The real gdb, and what tests/guests/gdb.py debugs, in /gdb; whether it is there. Gives what it
+        needs of Python."""
+        gdb = which("gdb")
+        if not gdb:
+            return None
+        with tempfile.TemporaryDirectory(prefix="partita-gdb-") as folder:
+            done = subprocess.run(["sh", os.path.join(SRC, "tests/guests/test-gdb.sh"), "--keep", folder],
+                                  env={**os.environ, "srcdir": SRC}, stdout=subprocess.DEVNULL)
+            if done.returncode != 0 or not os.path.exists(folder + "/gdb.elf"):
+                return None
+            for name in ("gdb.elf", "gdb.elf64"):
+                self.tree.file("/gdb/" + name, os.path.join(folder, name))
+        self.tree.program(gdb, "/usr/bin/gdb")
+        done = subprocess.run(
+            [gdb, "-nx", "-q", "-batch", "-ex", "python import sys; print('\\n'.join(m.__file__ for m in "
+             "list(sys.modules.values()) if getattr(m, '__file__', None)))"], capture_output=True, text=True)
+        return [line for line in done.stdout.splitlines()
+                if line.startswith("/") and "dist-packages" not in line and os.path.exists(line)]
 
     def job(self, name, command, lane=0, quiet=False):
         """Jobs of a lane run in the order in which they are added. No results come of one that is quiet."""
