@@ -89,7 +89,7 @@ run() {
                { "id": "exit", "type": "debug-exit" } ],
   "on-shutdown": "exit", "on-reset": "exit", "on-crash": "exit" }
 JSON
-    timeout -k 5 $limit "$partita" run "$work/$1.json" </dev/null >"$work/out" 2>"$work/err"
+    timeout -k 5 "$limit" "$partita" run "$work/$1.json" </dev/null >"$work/out" 2>"$work/err"
     status=$?
     n=0 expected=1 planned=
     while IFS= read -r line; do

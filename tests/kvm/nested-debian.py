@@ -16,7 +16,7 @@ UNIT_TESTS = ("tests/kvm/test-kvm-state", "tests/kvm/test-kvm-irq", "tests/kvm/t
 
 def main():
     prerequisites()
-    level = FirstLevel()
+    level = FirstLevel(memory=2048)
     # Busybox's shell takes its own mke2fs, whatever PATH says.
     level.tree.program(os.path.realpath("/bin/sh"), "/usr/bin/dash")
     gdb = level.gdb()

@@ -353,8 +353,9 @@ class FirstLevel:
                 todo = [job for job in todo if job.status is None]
                 if not dead or not todo:
                     break
-                print("# the first level is dead, boot %d of at most %d; not done: %s"
-                      % (boot, BOOTS, " ".join(job.name for job in todo)), flush=True)
+                print("# the first level is dead (%s), boot %d of at most %d; not done: %s"
+                      % (dead, boot, BOOTS, " ".join(job.name for job in todo)), flush=True)
+                self.show(folder)
             for job in todo:
                 job.tell(result, excuse)
             if result.failed:
@@ -370,7 +371,7 @@ class FirstLevel:
                     print("#   " + line)
 
     def boot(self, folder, jobs, result, excuse):
-        """One boot with these jobs; whether the first level died of itself."""
+        """One boot with these jobs; why the first level died, if it did."""
         for path in [path for path in self.tree.entries if path.startswith("/etc/lanes/")]:
             del self.tree.entries[path]
         for lane in {job.lane for job in jobs}:
@@ -395,7 +396,7 @@ class FirstLevel:
             os.close(results)
 
     def listen(self, results, process, folder, result, excuse):
-        """Lines of the results until the last one; whether the first level died."""
+        """Lines of the results until the last one; why the first level died."""
         begin = beat = time.monotonic()
         text = b""
         while time.monotonic() - begin < LIMIT:
@@ -404,18 +405,20 @@ class FirstLevel:
             if not data:
                 now = time.monotonic()
                 if process.poll() is not None and now - begin > 1:
-                    return True
-                if now - beat > SILENCE or (now - beat > 5 and self.stalled(folder)):
-                    return True
+                    return "QEMU ended with status %d" % process.returncode
+                if now - beat > SILENCE:
+                    return "not a word for %d s" % SILENCE
+                if now - beat > 10 and self.stalled(folder):
+                    return "its kernel tells of stalls"
                 time.sleep(0.05)
                 continue
             beat = time.monotonic()
             *lines, text = (text + data).split(b"\n")
             for line in lines:
                 if self.hear(line.decode(errors="replace").rstrip("\r"), beat - begin, result, excuse):
-                    return False
+                    return None
         print("# not all was done within %g s" % LIMIT)
-        return False
+        return None
 
     def stalled(self, folder):
         with open(folder + "/console", errors="replace") as file:
