@@ -51,6 +51,7 @@ struct PtaChardev {
     bool open;                          /* LOCKED(lock): somebody is at the other end */
     bool starved;                       /* LOCKED(lock): a write fell short */
     bool scheduled;                     /* LOCKED(lock): the pump knows that there is output */
+    int64_t pumped_us;                  /* LOCKED(lock): when the pump last had output */
     uint8_t *out;                       /* LOCKED(lock): a ring of OUT_SIZE */
     size_t out_head;                    /* LOCKED(lock) */
     size_t out_len;                     /* LOCKED(lock) */

@@ -15,10 +15,11 @@
 #include "devices/io.h"
 #include "qmp/gen/types.h"
 
-#define OUT_SIZE     ((size_t)65536)
-#define OUT_URGENT   (OUT_SIZE / 4)
-#define IN_CHUNK     4096
-#define COALESCE_US  1000 /* a character waits this long for others to go with it */
+#define OUT_SIZE   ((size_t)65536)
+#define OUT_URGENT (OUT_SIZE / 4)
+#define IN_CHUNK   4096
+/* After a character, the next ones wait this long for others to go with them; one after silence does not. */
+#define COALESCE_US  1000
 #define FLUSH_END_US G_USEC_PER_SEC
 
 typedef struct Pump {
@@ -75,11 +76,12 @@ size_t pta_chardev_write(PtaChardev *c, const void *data, size_t len)
     c->starved |= n < len;
     bool wake = n > 0 && !c->scheduled;
     c->scheduled |= wake;
+    int64_t ready = c->pumped_us + COALESCE_US;
     g_mutex_unlock(&c->lock);
     if (urgent) {
         g_source_set_ready_time(c->pump, 0);
     } else if (wake) {
-        g_source_set_ready_time(c->pump, g_get_monotonic_time() + COALESCE_US);
+        g_source_set_ready_time(c->pump, ready > g_get_monotonic_time() ? ready : 0);
     }
     return n;
 }
@@ -177,6 +179,9 @@ static bool pump_output(PtaChardev *c)
         size_t n = MIN(c->out_len, OUT_SIZE - c->out_head);
         const uint8_t *p = c->out + c->out_head;
         c->scheduled = n > 0;
+        if (n > 0) {
+            c->pumped_us = g_get_monotonic_time();
+        }
         g_mutex_unlock(&c->lock);
         if (n == 0) {
             c->out_blocked = false;

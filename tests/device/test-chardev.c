@@ -296,6 +296,48 @@ static void a_full_buffer_is_told(void **unused)
     fix_free(&f);
 }
 
+/* A byte after silence goes out with the next turn; those behind it wait for one another. */
+static void output_goes_in_groups(void **unused)
+{
+    (void)unused;
+    Fixture f;
+    Front fr;
+    char buf[64];
+    fix_new(&f);
+    g_autofree char *path = fix_path(&f, "sock");
+    ChardevUnixConfig sock = { .path = path };
+    ChardevConfig config = { .type = CHARDEV_CONFIG_TYPE_UNIX, .unix_ = &sock };
+    PtaChardev *c = chardev_new(&f, &fr, &config, NULL);
+    int fd = dial(path);
+    fix_run_until(&f, &fr.n_opened, 1);
+    unsigned n_grouped = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        fix_run(&f);
+        g_usleep(2000);
+        pta_chardev_write(c, "1", 1);
+        g_main_context_iteration(f.context, false);
+        gint64 first = g_get_monotonic_time();
+        assert_int_equal(read(fd, buf, sizeof(buf)), 1);
+        pta_chardev_write(c, "2", 1);
+        g_main_context_iteration(f.context, false);
+        pta_chardev_write(c, "3", 1);
+        ssize_t early = read(fd, buf, sizeof(buf));
+        if (g_get_monotonic_time() - first < 900) { /* else this thread was held up */
+            assert_int_equal(early, -1);
+            n_grouped++;
+        }
+        for (ssize_t got = MAX(early, 0); got < 2;) {
+            g_main_context_iteration(f.context, false);
+            ssize_t n = read(fd, buf, sizeof(buf));
+            got += MAX(n, 0);
+        }
+    }
+    assert_true(n_grouped > 0);
+    close(fd);
+    chardev_end(c, &fr);
+    fix_free(&f);
+}
+
 static void pseudo_terminal(void **unused)
 {
     (void)unused;
@@ -529,6 +571,7 @@ int main(void)
         cmocka_unit_test(one_client_after_the_other),
         cmocka_unit_test(input_waits),
         cmocka_unit_test(a_full_buffer_is_told),
+        cmocka_unit_test(output_goes_in_groups),
         cmocka_unit_test(pseudo_terminal),
         cmocka_unit_test(keys_on_a_terminal),
         cmocka_unit_test(a_crash_restores_the_terminal),
