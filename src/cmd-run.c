@@ -11,7 +11,6 @@
 #include "src/machine/machine.h"
 #include "src/util/i18n.h"
 
-#include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -155,7 +154,7 @@ static void on_quit(void *opaque, int status)
 static const PtaVmObserver run_observer = { .quit = on_quit };
 
 /* The first presses the power button, so that the guest may save its work; the second quits. */
-static gboolean on_signal(gpointer data)
+static void on_signal(void *data)
 {
     Run *run = data;
     if (!run->power_pressed && pta_vm_powerdown(run->vm, NULL)) {
@@ -164,7 +163,6 @@ static gboolean on_signal(gpointer data)
     } else {
         pta_vm_quit(run->vm, "host-signal", PTA_EXIT_STATUS_OK);
     }
-    return G_SOURCE_CONTINUE;
 }
 
 static bool run_machine(Run *run, gboolean paused, GError **error)
@@ -178,9 +176,10 @@ static bool run_machine(Run *run, gboolean paused, GError **error)
         return false;
     }
     pta_vm_add_observer(run->vm, &run_observer, run);
-    g_unix_signal_add(SIGTERM, on_signal, run);
-    g_unix_signal_add(SIGINT, on_signal, run);
-    g_unix_signal_add(SIGHUP, on_signal, run);
+    static const int signums[] = { SIGTERM, SIGINT, SIGHUP };
+    if (!pta_on_signals(signums, G_N_ELEMENTS(signums), on_signal, run, error)) {
+        return false;
+    }
     if (!paused) {
         pta_vm_cont(run->vm, NULL, NULL);
     }

@@ -10,6 +10,7 @@ libpartita_a_SOURCES += \
 	src/util/main-thread.c \
 	src/util/reader.c \
 	src/util/reader.h \
+	src/util/signals.c \
 	src/util/socket.c \
 	src/util/socket.h \
 	src/util/trace.c \

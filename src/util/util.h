@@ -82,6 +82,9 @@ bool pta_in_main(void);
  */
 typedef void PtaMainFn(void *data);
 void pta_main_call(PtaMainFn *fn, void *data);
+/* Runs fn(data) in the main thread, from its main loop, when one of these signals has come; once for
+ * those that come together. For the rest of the process's life: one call. MAIN. HOST. */
+bool pta_on_signals(const int *signums, size_t n, PtaMainFn *fn, void *data, GError **error);
 
 /* ---- numbers ---- */
 

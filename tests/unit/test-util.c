@@ -6,6 +6,7 @@
 #include "tests/lib/cmocka-all.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <unistd.h>
 
 static void sizes(void **unused)
@@ -124,6 +125,29 @@ static void calls_reach_the_main_loop_in_order(void **unused)
     assert_string_equal(order->str, "012");
 }
 
+static void count(void *data)
+{
+    ++*(unsigned *)data;
+}
+
+static void signals_reach_the_main_loop(void **unused)
+{
+    (void)unused;
+    static const int signums[] = { SIGUSR1, SIGUSR2 };
+    static unsigned n_calls;
+    assert_true(pta_on_signals(signums, G_N_ELEMENTS(signums), count, &n_calls, NULL));
+    while (g_main_context_iteration(NULL, FALSE)) {}
+    assert_int_equal(n_calls, 0);
+    raise(SIGUSR1);
+    assert_int_equal(n_calls, 0); /* nothing happens in the handler */
+    g_main_context_iteration(NULL, FALSE);
+    assert_int_equal(n_calls, 1);
+    raise(SIGUSR1);
+    raise(SIGUSR2);
+    while (g_main_context_iteration(NULL, FALSE)) {}
+    assert_int_equal(n_calls, 2);
+}
+
 int main(void)
 {
     pta_thread_init_main();
@@ -134,6 +158,7 @@ int main(void)
         cmocka_unit_test(full_reads_and_writes),
         cmocka_unit_test(floods_are_counted),
         cmocka_unit_test(calls_reach_the_main_loop_in_order),
+        cmocka_unit_test(signals_reach_the_main_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
