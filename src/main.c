@@ -52,7 +52,9 @@ static void print_help(FILE *out)
 
 int main(int argc, char **argv)
 {
-    setlocale(LC_ALL, "");
+    /* Numbers and times in JSON, QMP and logs are everybody's; each category is a file to load. */
+    setlocale(LC_CTYPE, "");
+    setlocale(LC_MESSAGES, "");
     bindtextdomain(PACKAGE, PTA_LOCALEDIR);
     textdomain(PACKAGE);
     pta_thread_init_main();
