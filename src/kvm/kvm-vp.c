@@ -156,10 +156,10 @@ void kvm_vp_destroy(PtaBackendVp *be_vp)
 
 /* ---- running ---- */
 
-/* KVM_RUN, once: 0 or errno. */
-static int enter(KvmVp *vp)
+/* KVM_RUN, once, in this thread: 0 or errno. */
+static int enter(KvmVp *vp, int tid)
 {
-    __atomic_store_n(&vp->tid, (int)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&vp->tid, tid, __ATOMIC_SEQ_CST);
     int r = kvm_ioctl(vp->fd, KVM_RUN, NULL);
     int errnum = r < 0 ? errno : 0;
     __atomic_store_n(&vp->tid, 0, __ATOMIC_SEQ_CST);
@@ -175,8 +175,9 @@ static int enter(KvmVp *vp)
 void kvm_vp_loop(KvmVp *vp, PtaExit *exit)
 {
     exit->reason = PTA_EXIT_INTERRUPTED;
+    int tid = (int)syscall(SYS_gettid);
     for (;;) {
-        int errnum = enter(vp);
+        int errnum = enter(vp, tid);
         kvm_coalesced_drain(vp->m, vp);
         if (errnum == EINTR || errnum == EAGAIN) {
             if (G_UNLIKELY(vp->armed.step) && kvm_debug_stepped(vp, exit)) {
