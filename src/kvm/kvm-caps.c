@@ -167,6 +167,26 @@ static void look(int fd, KvmCaps *c)
     c->pvm = !cpu_virtualises();
 }
 
+/* Some fifty questions, which one start of a machine would ask five times. Answers that a test has made
+ * are asked for anew. */
+static bool ask(int fd, KvmCaps *caps, GError **error)
+{
+    static GMutex lock;
+    static KvmCaps answers; /* LOCKED(lock) */
+    static bool known;      /* LOCKED(lock): the host gave them */
+    g_mutex_lock(&lock);
+    bool hosts = kvm_ioctl_is_hosts();
+    bool ok = (known && hosts) || check_required(fd, error);
+    if (ok && !(known && hosts)) {
+        answers = (KvmCaps){ 0 };
+        look(fd, &answers);
+        known = hosts;
+    }
+    *caps = answers;
+    g_mutex_unlock(&lock);
+    return ok;
+}
+
 int kvm_open(KvmCaps *caps, GError **error)
 {
     pta_autofd int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
@@ -174,10 +194,5 @@ int kvm_open(KvmCaps *caps, GError **error)
         cannot_open(errno, error);
         return -1;
     }
-    if (!check_required(fd, error)) {
-        return -1;
-    }
-    *caps = (KvmCaps){ 0 };
-    look(fd, caps);
-    return g_steal_fd(&fd);
+    return ask(fd, caps, error) ? g_steal_fd(&fd) : -1;
 }
