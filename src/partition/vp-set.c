@@ -263,11 +263,6 @@ bool pta_vp_set_spawn(PtaVpSet *set, GError **error)
         if (!vp->thread) {
             return false;
         }
-        g_mutex_lock(&set->lock);
-        while (!vp->bound) {
-            g_cond_wait(&set->changed, &set->lock);
-        }
-        g_mutex_unlock(&set->lock);
     }
     return true;
 }
@@ -386,8 +381,12 @@ PtaVpState pta_vp_set_state(PtaVpSet *set, unsigned vp)
 
 int pta_vp_set_thread_id(PtaVpSet *set, unsigned vp)
 {
+    PtaVpRunner *r = runner(set, vp);
     g_mutex_lock(&set->lock);
-    int id = runner(set, vp)->thread_id;
+    while (r->thread && r->thread_id == 0) { /* it is on its way */
+        g_cond_wait(&set->changed, &set->lock);
+    }
+    int id = r->thread_id;
     g_mutex_unlock(&set->lock);
     return id;
 }

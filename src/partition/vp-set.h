@@ -37,7 +37,8 @@ PtaVpSet *pta_vp_set_new(PtaBackend *be, unsigned n_vps, PtaHalt *halt, GError *
 /* In any state. Runners come back with PTA_VP_RUN_TEARDOWN; waits until all have. */
 void pta_vp_set_free(PtaVpSet *set);
 
-/* Makes a thread for each runner that is not bound; they are all bound when it returns. */
+/* Makes a thread for each runner that is not bound. Does not wait for them: until a thread is there, it is the
+ * caller who does what is asked of its VP. */
 bool pta_vp_set_spawn(PtaVpSet *set, GError **error);
 
 unsigned pta_vp_set_size(const PtaVpSet *set);
@@ -69,7 +70,7 @@ bool pta_vp_set_started(const PtaVpSet *set);
 void pta_vp_set_suspend(PtaVpSet *set, unsigned vp, bool suspended);
 
 PtaVpState pta_vp_set_state(PtaVpSet *set, unsigned vp);
-/* The host's id of the thread that runs it; 0 if none does. */
+/* The host's id of the thread that runs it; 0 if none does. MAIN. */
 int pta_vp_set_thread_id(PtaVpSet *set, unsigned vp);
 
 /* ---- requests to single VPs ---- */
