@@ -1,8 +1,12 @@
 /*
  * A guest that leaves for its VMM N times between two bytes on COM1, and then ends it by port 0xf4
  * (debug-exit): by reading COM1's scratch register, or with MMIO defined by reading that address. A 32-bit ELF
- * for PVH.
+ * for PVH. With FLAT defined it is real-mode code that ends by the keyboard controller's reset line, for kvmtool, which
+ * loads no ELF and has no debug-exit.
  */
+#ifdef FLAT
+        .code16
+#endif
         .section .note.pvh, "a", @note
         .balign 4
         .long   4, 4, 18        /* XEN_ELFNOTE_PHYS32_ENTRY */
@@ -26,6 +30,10 @@ _start:
         mov     $0x3f8, %dx
         mov     $'>', %al
         out     %al, %dx
+#ifdef FLAT
+        mov     $0xfe, %al
+        out     %al, $0x64
+#endif
         xor     %eax, %eax
         mov     $0xf4, %dx
         out     %al, %dx

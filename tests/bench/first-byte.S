@@ -1,7 +1,11 @@
 /*
  * The smallest guest: one byte to COM1, then it halts for good. A 32-bit ELF for PVH (x86/HVM direct
- * boot: the note holds the entry point, flat 32-bit segments, no paging).
+ * boot: the note holds the entry point, flat 32-bit segments, no paging). With FLAT defined it is real-mode
+ * code, for kvmtool, which loads no ELF.
  */
+#ifdef FLAT
+        .code16
+#endif
         .section .note.pvh, "a", @note
         .balign 4
         .long   4, 4, 18        /* XEN_ELFNOTE_PHYS32_ENTRY */

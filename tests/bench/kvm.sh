@@ -4,6 +4,7 @@
 #   - from the start of the process to the first byte on the serial port
 #   - port and MMIO exits to user space a second
 #   - memory of the VMM beyond the guest's: PSS
+# The goal for exits is on CPU time, user and system: other work on this machine stretches wall time only.
 # usage: kvm.sh [ROUNDS]
 set -u
 rounds=${1:-${KVM_ROUNDS:-25}}
@@ -15,13 +16,17 @@ kvmtool=${KVMTOOL:-$(command -v lkvm)}
 [ -w /dev/kvm ] || bench_skip "no /dev/kvm that this user may use"
 [ -x "$floor" ] || bench_skip "this build has no KVM back end"
 bench_need "$qemu" qemu-system-x86
-[ -n "$kvmtool" ] || echo "kvm: no kvmtool (KVMTOOL=…, or lkvm in PATH): it is left out"
 
 # Where a virtio-mmio device is: partita's first window, microvm's first transport.
 bench_kernel "$dir/first" "$srcdir/tests/bench/first-byte.S"
 KERNEL_CFLAGS="-DN=$exits" bench_kernel "$dir/port" "$srcdir/tests/bench/exits.S"
 KERNEL_CFLAGS="-DN=$exits -DMMIO=0xd0000000" bench_kernel "$dir/mmio" "$srcdir/tests/bench/exits.S"
 KERNEL_CFLAGS="-DN=$exits -DMMIO=0xfeb00000" bench_kernel "$dir/mmio-qemu" "$srcdir/tests/bench/exits.S"
+KERNEL_CFLAGS="-DFLAT" bench_kernel "$dir/first-flat" "$srcdir/tests/bench/first-byte.S"
+KERNEL_CFLAGS="-DFLAT -DN=$exits" bench_kernel "$dir/port-flat" "$srcdir/tests/bench/exits.S"
+for guest in first port; do
+    objcopy -O binary -j .text "$dir/$guest-flat" "$dir/$guest.bin" || bench_skip "no objcopy (Debian: binutils)"
+done
 
 # describe KERNEL: partita's description.
 describe() {
@@ -50,9 +55,17 @@ theirs() {
 kvmtools() {
     _guest=$1
     shift
-    "$@" "$kvmtool" run --kernel "$dir/$_guest" --mem 128 --cpus 1 --console serial --network mode=none \
+    "$@" "$kvmtool" run --kernel "$dir/$_guest.bin" --mem 128 --cpus 1 --console serial --network mode=none \
         </dev/null 2>"$dir/log"
 }
+
+# kvmtool asks the CPU for VMX or SVM itself, and does not run where /dev/kvm is there without.
+if [ -z "$kvmtool" ]; then
+    echo "kvm: no kvmtool (KVMTOOL=…, or lkvm in PATH): it is left out"
+elif ! kvmtools first timeout -s KILL 20 "$stopwatch" -k >"$dir/try" || grep -q '^-1 ' "$dir/try"; then
+    echo "kvm: kvmtool does not run here and is left out: $(sed -n 's/.*Error: //p' "$dir/log" | head -n 1)"
+    kvmtool=
+fi
 
 # ---- start to first byte ----
 
@@ -79,26 +92,37 @@ goal "KVM: start to first byte, partita to QEMU microvm" "$(ratio "$a" "$b")" mo
 
 # ---- exits ----
 
-# rate FILE: exits a second, from the time between first byte and end.
+# rate FILE, cost FILE: exits a second of the time between first byte and end, and of CPU time; medians.
 rate() {
     awk -v n="$exits" '{ print n / ($2 - $1) * 1e6 }' "$1" >"$1.rate"
     median "$1.rate" 1
 }
+cost() {
+    awk -v n="$exits" '{ print n / ($3 + $4) * 1e6 }' "$1" >"$1.cost"
+    median "$1.cost" 1
+}
 for kind in port mmio; do
+    others=theirs
+    [ $kind = mmio ] || [ -z "$kvmtool" ] || others="theirs kvmtool"
     round=0
-    while [ "$round" -lt 5 ]; do
+    while [ "$round" -lt 7 ]; do
         ours $kind "$stopwatch" >>"$dir/$kind.ours"
         "$stopwatch" "$floor" "$dir/$kind" >>"$dir/$kind.floor" || bench_fail "the floor fails"
         if [ $kind = mmio ]; then
             theirs mmio-qemu "$stopwatch" >>"$dir/$kind.theirs"
         else
             theirs $kind "$stopwatch" >>"$dir/$kind.theirs"
+            [ -z "$kvmtool" ] || kvmtools $kind "$stopwatch" >>"$dir/$kind.kvmtool"
         fi
         round=$((round + 1))
     done
-    a=$(rate "$dir/$kind.ours") b=$(rate "$dir/$kind.theirs") f=$(rate "$dir/$kind.floor")
-    printf '%s exits a second: partita %.0f, QEMU %.0f, floor %.0f\n' "$kind" "$a" "$b" "$f"
-    goal "KVM: $kind exits a second, partita to the floor" "$(ratio "$a" "$f")" least 0.9
+    echo "$kind exits a second (a second of CPU time), median of 7:"
+    for who in ours $others floor; do
+        printf '  %-8s %8.0f (%.0f)\n' "$(echo $who | sed 's/ours/partita/; s/theirs/QEMU/')" \
+            "$(rate "$dir/$kind.$who")" "$(cost "$dir/$kind.$who")"
+    done
+    goal "KVM: $kind exits a second of CPU time, partita to the floor" \
+        "$(ratio "$(cost "$dir/$kind.ours")" "$(cost "$dir/$kind.floor")")" least 0.9
 done
 
 # ---- memory ----
