@@ -14,5 +14,5 @@ if HAVE_KVM
 EXTRA_PROGRAMS += tests/bench/kvm-floor
 tests_bench_kvm_floor_SOURCES = tests/bench/kvm-floor.c
 endif
-BENCHES += tests/bench/kvm.sh
-EXTRA_DIST += tests/bench/kvm.sh tests/bench/exits.S
+BENCHES += tests/bench/kvm.sh tests/bench/kvm-nested.sh
+EXTRA_DIST += tests/bench/kvm.sh tests/bench/kvm-nested.sh tests/bench/kvm-nested.py tests/bench/exits.S
