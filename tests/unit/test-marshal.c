@@ -118,7 +118,7 @@ static const Refusal refusals[] = {
     { "\"vps\": 1", "\"vps\": \"1\"",
       "$.partition.vps: expected a whole number from 1 to 64, found \"1\"" },
     { "\"vps\": 1", "\"vpus\": 1",
-      "$.partition.vpus: expected only vps, backend, cpu-model, hypervisor, found the unknown "
+      "$.partition.vpus: expected only vps, backend, cpu-model, tsc-frequency, hypervisor, found the unknown "
       "member \"vpus\"" },
     { "\"auto\"", "\"qemu\"",
       "$.partition.backend: expected one of auto, kvm, soft, found \"qemu\"" },
@@ -144,7 +144,7 @@ static const Refusal refusals[] = {
       "\"../disk\"" },
     { "\"virtio-rng\"", "\"virtio-gpu\"",
       "$.devices[2].type: expected one of uart16550, virtio-blk, virtio-rng, rtc-cmos, debug-exit, "
-      "watchdog, found \"virtio-gpu\"" },
+      "watchdog, pvpanic, found \"virtio-gpu\"" },
     { "\"path\": \"disk.img\", ", "", "$.devices[1].block.path: expected a path, found nothing" },
     { "\"read-only\": false", "\"read-only\": \"no\"",
       "$.devices[1].block.read-only: expected true or false, found \"no\"" },

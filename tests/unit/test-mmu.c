@@ -41,6 +41,7 @@ static int setup(void **state)
     f->cpuid.features = ~UINT64_C(0);
     f->machine.cpuid = &f->cpuid;
     f->machine.platform = &f->platform;
+    x86_xsave_layout(&f->machine);
     X86Slots *slots = f->machine.slots = x86_slots_copy(NULL, 2);
     slots->n = 2;
     slots->slot[0] = (X86Slot){ .gpa = 0,
@@ -673,7 +674,10 @@ static void bad_states(void **state)
     good->regs.gpr[PTA_X86_R13] = 0x1313;
     good->debug.dr[2] = 0x2222;
     good->msrs.star = 0x3333;
-    assert_true(x86_set_state(c, good, NULL));
+    g_autoptr(GError) none = NULL;
+    if (!x86_set_state(c, good, &none)) {
+        fail_msg("%s", none->message);
+    }
     x86_get_state(c, after);
     assert_memory_equal(&after->regs, &good->regs, sizeof(good->regs));
     assert_memory_equal(&after->debug, &good->debug, sizeof(good->debug));
