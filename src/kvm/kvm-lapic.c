@@ -185,6 +185,14 @@ static bool start_timer(KvmVp *vp, uint64_t expiry, uint64_t deadline, GError **
     return kvm_give(vp, KVM_SET_LAPIC, &s, error);
 }
 
+/* Its interrupt reaches IRR when the VP is entered again: not if the page is set or saved before. (A
+ * deadline stays readable until then.) */
+static bool may_have_expired(const uint8_t *page)
+{
+    return counts(page) && page_get(page, REG_ICOUNT) != 0 &&
+           (mode(page) == LVT_PERIODIC || page_get(page, REG_CCOUNT) == 0);
+}
+
 /* The clock has stopped and vp->frozen is not valid yet. */
 void kvm_lapic_freeze(KvmVp *vp)
 {
@@ -199,6 +207,12 @@ void kvm_lapic_freeze(KvmVp *vp)
             kvm_msr_set(vp, KVM_MSR_TSC_DEADLINE, 0);
         }
         return;
+    }
+    if (may_have_expired(bytes(&s))) {
+        kvm_vp_settle(vp);
+        if (!kvm_fetch(vp, KVM_GET_LAPIC, &s)) {
+            return;
+        }
     }
     f->timer_expiry_ns = running_expiry(vp, bytes(&s));
     vp->apic_icount = initial_count(vp, bytes(&s));

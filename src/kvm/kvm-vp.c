@@ -204,6 +204,40 @@ void kvm_vp_loop(KvmVp *vp, PtaExit *exit)
     }
 }
 
+/*
+ * A signal that waits makes KVM_RUN come back before it enters the guest, but behind what it does on
+ * the way there; immediate_exit would before that. The signal is this thread's own, and is taken from
+ * it again.
+ */
+void kvm_vp_settle(KvmVp *vp)
+{
+    struct {
+        struct kvm_signal_mask head;
+        uint64_t set; /* the kernel's sigset_t */
+    } mask = { .head.len = sizeof(mask.set) };
+    G_STATIC_ASSERT(offsetof(struct kvm_signal_mask, sigset) == 4);
+    sigset_t kick, before;
+    PtaExit exit;
+    sigemptyset(&kick);
+    sigaddset(&kick, KICK_SIGNAL);
+    pthread_sigmask(SIG_BLOCK, &kick, &before);
+    /* All others stay blocked in there. */
+    uint64_t others = ~(UINT64_C(1) << (KICK_SIGNAL - 1));
+    memcpy(mask.head.sigset, &others, sizeof(others));
+    if (kvm_ioctl(vp->fd, KVM_SET_SIGNAL_MASK, &mask) == 0) {
+        uint8_t leave = __atomic_exchange_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+        raise(KICK_SIGNAL);
+        while (kvm_ioctl(vp->fd, KVM_RUN, NULL) == 0 && kvm_vp_exit(vp, &exit)) {
+        }
+        sigtimedwait(&kick, NULL, &(struct timespec){ 0 });
+        if (leave) {
+            __atomic_store_n(&vp->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        }
+        kvm_ioctl(vp->fd, KVM_SET_SIGNAL_MASK, NULL);
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 void kvm_vp_run(PtaBackendVp *be_vp, PtaExit *exit)
 {
     KvmVp *vp = kvm_vp_of(be_vp);

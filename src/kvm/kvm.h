@@ -215,6 +215,10 @@ void kvm_vp_run(PtaBackendVp *vp, PtaExit *exit);
 void kvm_vp_kick(PtaBackendVp *vp);
 /* The loop around KVM_RUN, until something else than an access ends it. */
 void kvm_vp_loop(KvmVp *vp, PtaExit *exit);
+/* What the kernel puts off until a VP's next entry is done: the interrupt of a timer that has expired, an
+ * EOI. Executes nothing of the guest. The VP is not in vp_run(); any thread, but costs milliseconds in one
+ * that is not the VP's. */
+void kvm_vp_settle(KvmVp *vp);
 void kvm_install_kick_signal(void);
 /* Returns when each VP has been outside of KVM_RUN since the call; they go on. Not a VP's thread. */
 void kvm_vps_come_out(KvmPartition *m);

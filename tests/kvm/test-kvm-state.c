@@ -607,6 +607,42 @@ static void expired_one_shot_timers_stay_so(void **unused)
     machine_free(kvm);
 }
 
+/* The VP has come out, and then its timer expires: nobody but the kernel knows. */
+static void timers_that_expire_outside_are_not_lost(void **unused)
+{
+    static const uint32_t modes[] = { 0, LVT_PERIODIC };
+    (void)unused;
+    for (unsigned i = 0; i < G_N_ELEMENTS(modes); i++) {
+        Machine *kvm = machine_new(&pta_kvm_backend);
+        PtaX86State s, a;
+        halted(kvm, &s);
+        put_reg(&s, REG_LVT_TIMER, VECTOR | modes[i]);
+        put_reg(&s, REG_ICOUNT, 700 * MS);
+        s.lapic.timer_expiry_ns = CLOCK_NS + 600 * MS;
+        set(kvm, 0, &s);
+        Runner r = { .m = kvm };
+        kvm->ops->clock_start(kvm->be);
+        GThread *thread = g_thread_new("vp0", run_vp, &r);
+        g_usleep(10 * 1000);
+        kvm->ops->vp_kick(kvm->vps[0]);
+        g_thread_join(thread);
+        bool early = kvm->ops->clock_ns(kvm->be) < CLOCK_NS + 600 * MS;
+        while (kvm->ops->clock_ns(kvm->be) < CLOCK_NS + 650 * MS) {
+            g_usleep(10 * 1000);
+        }
+        kvm->ops->clock_stop(kvm->be);
+        get(kvm, 0, &a);
+        assert_true(in_irr(&a, VECTOR));
+        assert_int_equal(a.events.activity, PTA_X86_HALTED);
+        assert_int_equal(a.regs.rip, s.regs.rip);
+        assert_true((a.lapic.timer_expiry_ns != 0) == (modes[i] == LVT_PERIODIC));
+        if (!early) {
+            print_message("# this host is slow: nothing was put off\n");
+        }
+        machine_free(kvm);
+    }
+}
+
 /* Over three stops. */
 static bool phase_is_kept(Machine *kvm)
 {
@@ -1196,6 +1232,7 @@ int main(void)
         cmocka_unit_test(one_shot_timers_stand_still),
         cmocka_unit_test(far_timers_do_not_come_at_once),
         cmocka_unit_test(expired_one_shot_timers_stay_so),
+        cmocka_unit_test(timers_that_expire_outside_are_not_lost),
         cmocka_unit_test(periodic_timers_keep_their_phase),
         cmocka_unit_test(deadlines_stand_still),
         cmocka_unit_test(tsc_is_what_was_set),
