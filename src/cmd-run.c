@@ -36,8 +36,9 @@ static void complain(const char *file, const GError *error)
 
 static int status_of(const GError *error)
 {
-    return g_error_matches(error, PTA_ERROR, PTA_ERROR_HOST) ? PTA_EXIT_STATUS_HOST
-                                                             : PTA_EXIT_STATUS_DESCRIPTION;
+    bool host = g_error_matches(error, PTA_ERROR, PTA_ERROR_HOST) ||
+                g_error_matches(error, PTA_ERROR, PTA_ERROR_KVM_MISSING_CAP);
+    return host ? PTA_EXIT_STATUS_HOST : PTA_EXIT_STATUS_DESCRIPTION;
 }
 
 static MachineConfig *read_description(const char *file)

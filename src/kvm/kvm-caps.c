@@ -65,13 +65,13 @@ static bool cannot_open(int errnum, GError **error)
         return no_permission(error);
     case ENOENT:
         return pta_throw(
-            error, PTA_ERROR_UNSUPPORTED,
+            error, PTA_ERROR_HOST,
             "there is no %s: the CPU does not virtualise, or the module kvm_intel or kvm_amd "
             "is not loaded",
             DEVICE);
     case ENODEV:
     case ENXIO:
-        return pta_throw(error, PTA_ERROR_UNSUPPORTED,
+        return pta_throw(error, PTA_ERROR_HOST,
                          "%s is dead: the module kvm_intel or kvm_amd is not loaded", DEVICE);
     default:
         return pta_throw_errno(error, errnum, "%s", DEVICE);
@@ -82,13 +82,13 @@ static bool check_required(int fd, GError **error)
 {
     int version = kvm_ioctl_val(fd, KVM_GET_API_VERSION, 0);
     if (version < 0 && errno == ENOTTY) {
-        return pta_throw(error, PTA_ERROR_UNSUPPORTED, "%s is not KVM's device", DEVICE);
+        return pta_throw(error, PTA_ERROR_HOST, "%s is not KVM's device", DEVICE);
     }
     if (version < 0) {
         return pta_throw_errno(error, errno, "%s: KVM_GET_API_VERSION", DEVICE);
     }
     if (version != KVM_API_VERSION) {
-        return pta_throw(error, PTA_ERROR_UNSUPPORTED, "%s: the API has version %d, expected %d",
+        return pta_throw(error, PTA_ERROR_HOST, "%s: the API has version %d, expected %d",
                          DEVICE, version, KVM_API_VERSION);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(required); i++) {
@@ -164,7 +164,6 @@ static void look(int fd, KvmCaps *c)
     c->enforce_hyperv = check(fd, KVM_CAP_HYPERV_ENFORCE_CPUID);
     c->synic2 = check(fd, KVM_CAP_HYPERV_SYNIC2);
     c->guest_debug = (uint32_t)check(fd, KVM_CAP_SET_GUEST_DEBUG2);
-    c->pvm = !cpu_virtualises();
 }
 
 /* Some fifty questions, which one start of a machine would ask five times. Answers that a test has made
