@@ -88,15 +88,6 @@ void kvm_msi(PtaBackend *be, uint64_t address, uint32_t data)
     }
 }
 
-void kvm_nmi(PtaBackend *be, unsigned vp)
-{
-    KvmPartition *m = kvm_of(be);
-    g_assert(vp < m->n_vps);
-    if (kvm_ioctl(m->vps[vp]->fd, KVM_NMI, NULL) < 0) {
-        g_warning("vp%u: KVM_NMI: %s", vp, g_strerror(errno));
-    }
-}
-
 /* ---- routes ---- */
 
 /* KVM takes the whole table, or nothing. */

@@ -508,6 +508,7 @@ void kvm_vp_get_state(PtaBackendVp *be_vp, PtaX86State *state)
     KvmVp *vp = kvm_vp_of(be_vp);
     struct kvm_mp_state mp = { 0 };
     memset(state, 0, sizeof(*state));
+    kvm_vp_take_nmi(vp);
     kvm_fetch(vp, KVM_GET_MP_STATE, &mp); /* INIT and SIPI that wait change the registers */
     get_state(vp, mp.mp_state, false, state);
 }
@@ -549,6 +550,7 @@ bool kvm_vp_set_state(PtaBackendVp *be_vp, const PtaX86State *state, GError **er
                              error)) {
         return false;
     }
+    __atomic_store_n(&vp->nmi, false, __ATOMIC_SEQ_CST); /* of the state that goes, like what waits */
     set_sregs(&sregs, state);
     /* An INIT or SIPI that waits belongs to the state that goes. General registers drop a pending
      * exception, and the APIC's base decides what its page means. */

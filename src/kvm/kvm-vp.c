@@ -51,6 +51,24 @@ void kvm_vp_kick(PtaBackendVp *be_vp)
     leave_kvm_run(vp);
 }
 
+/* KVM_NMI is a VP's own call: it would wait for a VP that is in KVM_RUN, until that comes out by itself. */
+void kvm_nmi(PtaBackend *be, unsigned index)
+{
+    KvmPartition *m = kvm_of(be);
+    g_assert(index < m->n_vps);
+    __atomic_store_n(&m->vps[index]->nmi, true, __ATOMIC_SEQ_CST);
+    leave_kvm_run(m->vps[index]);
+}
+
+void kvm_vp_take_nmi(KvmVp *vp)
+{
+    if (G_UNLIKELY(__atomic_load_n(&vp->nmi, __ATOMIC_SEQ_CST)) &&
+        __atomic_exchange_n(&vp->nmi, false, __ATOMIC_SEQ_CST) &&
+        kvm_ioctl(vp->fd, KVM_NMI, NULL) < 0) {
+        g_warning("vp%u: KVM_NMI: %s", vp->vp.index, g_strerror(errno));
+    }
+}
+
 /* A VP that was told to come out, and has not yet. */
 static bool is_inside(const KvmVp *vp, unsigned rounds)
 {
@@ -176,6 +194,7 @@ void kvm_vp_loop(KvmVp *vp, PtaExit *exit)
 {
     exit->reason = PTA_EXIT_INTERRUPTED;
     int tid = (int)syscall(SYS_gettid);
+    kvm_vp_take_nmi(vp);
     for (;;) {
         int errnum = enter(vp, tid);
         kvm_coalesced_drain(vp->m, vp);
@@ -185,11 +204,12 @@ void kvm_vp_loop(KvmVp *vp, PtaExit *exit)
             }
             /* In this order, the other way round than who kicks: none gets lost. */
             __atomic_store_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+            kvm_vp_take_nmi(vp);
             if (__atomic_exchange_n(&vp->kicked, false, __ATOMIC_SEQ_CST)) {
                 vp->stats[KVM_STAT_KICK]++;
                 return;
             }
-            continue; /* a signal of somebody else's, or an AP that has not begun */
+            continue; /* an NMI, a signal of somebody else's, or an AP that has not begun */
         }
         if (errnum != 0) {
             kvm_internal_error(exit, "KVM_RUN: %s", g_strerror(errnum));

@@ -169,6 +169,7 @@ struct KvmVp {
     int tid;                 /* ATOMIC: the thread in KVM_RUN, 0: none */
     unsigned rounds;         /* ATOMIC: how often KVM_RUN came back */
     bool kicked;             /* ATOMIC: immediate_exit is for vp_run() */
+    bool nmi;                /* ATOMIC: one is to be injected by whoever has the VP next */
     bool shutdown;           /* VP: a triple fault; until the state is set */
     KvmFrozen frozen;        /* VP: valid while the clock stands still */
     KvmApicGiven apic_given; /* VP: kvm-lapic.c */
@@ -220,6 +221,8 @@ void kvm_vp_loop(KvmVp *vp, PtaExit *exit);
  * that is not the VP's. */
 void kvm_vp_settle(KvmVp *vp);
 void kvm_install_kick_signal(void);
+/* An NMI that was asked for while the VP was in KVM_RUN. The VP's thread, or the VP is not in vp_run(). */
+void kvm_vp_take_nmi(KvmVp *vp);
 /* Returns when each VP has been outside of KVM_RUN since the call; they go on. Not a VP's thread. */
 void kvm_vps_come_out(KvmPartition *m);
 /* One exit, done; false: *exit says why the VP leaves guest code. */

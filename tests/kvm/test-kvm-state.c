@@ -760,6 +760,36 @@ static void what_waits_is_saved(void **unused)
     get(kvm, 0, &a);
     assert_int_equal(a.events.nmi_pending, 0);
     assert_false(in_irr(&a, 0x73));
+    kvm->ops->nmi(kvm->be, 0);
+    set(kvm, 0, &s);
+    get(kvm, 0, &a);
+    assert_int_equal(a.events.nmi_pending, 0);
+    machine_free(kvm);
+}
+
+/* A VP that sleeps in the kernel is in no hurry to come out for it. */
+static void an_nmi_does_not_wait_for_the_vp(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    PtaX86State s, a;
+    halted(kvm, &s);
+    s.events.activity = PTA_X86_WAIT_FOR_SIPI;
+    set(kvm, 0, &s);
+    Runner r = { .m = kvm };
+    kvm->ops->clock_start(kvm->be);
+    GThread *thread = g_thread_new("vp0", run_vp, &r);
+    g_usleep(50 * 1000);
+    alarm(60);
+    kvm->ops->nmi(kvm->be, 0);
+    alarm(0);
+    g_usleep(20 * 1000);
+    kvm->ops->vp_kick(kvm->vps[0]);
+    g_thread_join(thread);
+    kvm->ops->clock_stop(kvm->be);
+    get(kvm, 0, &a);
+    assert_int_equal(a.events.nmi_pending, 1);
+    assert_int_equal(a.events.activity, PTA_X86_WAIT_FOR_SIPI);
     machine_free(kvm);
 }
 
@@ -1237,6 +1267,7 @@ int main(void)
         cmocka_unit_test(deadlines_stand_still),
         cmocka_unit_test(tsc_is_what_was_set),
         cmocka_unit_test(what_waits_is_saved),
+        cmocka_unit_test(an_nmi_does_not_wait_for_the_vp),
         cmocka_unit_test(interrupts_are_not_lost_to_timers),
         cmocka_unit_test(what_is_under_way_goes_back),
         cmocka_unit_test(payloads_are_delivered),
