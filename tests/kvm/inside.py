@@ -8,7 +8,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.environ.get("abs_srcdir", "."), "tests", "lib"))
-from vmtest import Machine, check, equal, guest_file, main  # noqa: E402
+from vmtest import LIMIT, Machine, check, equal, guest_file, main  # noqa: E402
 sys.path.insert(0, os.path.join(os.environ.get("abs_srcdir", "."), "tests", "guests"))
 sys.argv.insert(1, "/gdb")  # which gdb.py takes
 from gdb import Debugged, Gdb  # noqa: E402
@@ -49,12 +49,14 @@ def disk_memory_and_state_of_two_vps():
             boot(machine, 2)
             digest = re.search("[0-9a-f]{32}", machine.shell("seq 1 30000 | md5sum")).group(0)
             start = len(machine.text)
-            machine.type("work() { for i in 1 2 3 4 5; do seq 1 30000 | md5sum; done; }; "
-                         "disk() { seq 1 30000 >/tmp/s; for i in 1 2 3 4 5; do dd if=/tmp/s of=/dev/vda bs=4k conv=sync 2>/dev/null; "
+            machine.type("work() { for i in 1 2 3; do seq 1 30000 | md5sum; done; }; "
+                         "disk() { seq 1 30000 >/tmp/s; for i in 1 2; do dd if=/tmp/s of=/dev/vda bs=4k conv=sync 2>/dev/null; "
                          "echo 3 >/proc/sys/vm/drop_caches; head -c 168894 /dev/vda | md5sum; done; }; "
                          "work & work & disk & wait; echo all-''done\n")
             pulses = 0
+            end = time.monotonic() + LIMIT
             while "all-done" not in machine.text[start:]:
+                check(time.monotonic() < end, "the guest does not come to the end of its work")
                 monitor.command("pulse-save-restore")
                 monitor.command("stop")
                 equal(monitor.command("query-status")["status"], "paused", "status")
@@ -62,9 +64,9 @@ def disk_memory_and_state_of_two_vps():
                 pulses += 1
                 time.sleep(0.2)
             print("# %d pulses" % pulses)
-            check(pulses >= 5, "only %d pulses" % pulses)
+            check(pulses >= 3, "only %d pulses" % pulses)
             machine.wait_console("all-done", start)
-            equal(re.findall("[0-9a-f]{32}", machine.text[start:]), [digest] * 15, "digests")
+            equal(re.findall("[0-9a-f]{32}", machine.text[start:]), [digest] * 8, "digests")
             stats = monitor.command("inspect", path="/devices/disk0")
             print("# disk: %s" % stats)
             log = machine.shell("dmesg")
@@ -101,7 +103,8 @@ def a_debugger_looks_and_steps():
     with Debugged(debian(2)) as machine:
         monitor = machine.monitor()
         boot(machine, 2)
-        machine.type("while :; do :; done &\n")
+        machine.type("while :; do :; done & while :; do :; done &\n")
+        time.sleep(1)  # one for each VP: one that sleeps does not step
         with Gdb("-nh", machine.gdb) as gdb:
             equal(len(re.findall('"vp', gdb.run("info threads"))), 2, "threads")
             equal(monitor.command("query-status")["status"], "debug", "status")
@@ -121,7 +124,7 @@ def a_debugger_looks_and_steps():
             time.sleep(0.5)
             check("SIGINT" in gdb.interrupt(), "the guest was not interrupted")
             gdb.expect("detach", "detached")
-        machine.shell("kill %1")
+        machine.shell("kill %1 %2")
         equal(re.findall(r"is=(\d+)=", machine.shell("echo is=$(nproc)=")), ["2"], "nproc afterwards")
         power_off(machine)
 

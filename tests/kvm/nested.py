@@ -13,10 +13,13 @@ All jobs of one boot are in a few lanes, which run side by side. A job's TAP bec
 behind the job's name, and one more result says whether it came to its end. Nothing here can hang: the
 whole boot has a time limit, and what has not come by then is a failure.
 
-The emulated CPU is not faultless: interrupts get lost between processors, guests end in a triple fault, or
-a processor comes out of a guest no more, and all of that with QEMU and KVM in the first level as well, more
-often with a thread for each processor (which is hardly faster here). So a job that fails is run again in
-another boot, and what failed is shown; only what fails TRIES times is a failure.
+The emulated CPU is not faultless. An interrupt that VMRUN has injected is injected once more if QEMU is
+asked meanwhile to leave the guest (helper_vmrun() leaves it in exception_index), so that a handler is entered
+with IF clear; and a #VMEXIT can make QEMU forget an interrupt of the first level itself (interrupt_request is
+changed without its lock). So guests panic, end in a triple fault or hang whatever runs them, and now and then
+nothing goes on in the first level; more often with a thread for each processor, which is hardly faster here.
+A job that fails is run again in another boot, and what failed is shown; only what fails TRIES times is a
+failure. Jobs should be short.
 """
 
 import os
