@@ -10,6 +10,7 @@
 #include "qmp/gen/introspect.h"
 #include "qmp/pretty.h"
 #include "src/util/i18n.h"
+#include "src/util/lazy-lib.h"
 
 #include <errno.h>
 #include <histedit.h>
@@ -24,6 +25,33 @@
 
 #define HISTORY_SIZE 500
 #define KILL_LINE    L'\025' /* Ctrl-U, as libedit's emacs mode binds it */
+
+static PTA_LAZY_FUNCTION(el_init);
+static PTA_LAZY_FUNCTION(el_end);
+static PTA_LAZY_FUNCTION(el_set);
+static PTA_LAZY_FUNCTION(el_get);
+static PTA_LAZY_FUNCTION(el_line);
+static PTA_LAZY_FUNCTION(el_insertstr);
+static PTA_LAZY_FUNCTION(el_resize);
+static PTA_LAZY_FUNCTION(el_source);
+static PTA_LAZY_FUNCTION(el_gets);
+static PTA_LAZY_FUNCTION(history_init);
+static PTA_LAZY_FUNCTION(history_end);
+static PTA_LAZY_FUNCTION(history);
+static PtaLazyLib libedit = { "libedit.so.2",
+                              (const PtaLazySymbol[]){ { PTA_LAZY_SYMBOL(el_init) },
+                                                       { PTA_LAZY_SYMBOL(el_end) },
+                                                       { PTA_LAZY_SYMBOL(el_set) },
+                                                       { PTA_LAZY_SYMBOL(el_get) },
+                                                       { PTA_LAZY_SYMBOL(el_line) },
+                                                       { PTA_LAZY_SYMBOL(el_insertstr) },
+                                                       { PTA_LAZY_SYMBOL(el_resize) },
+                                                       { PTA_LAZY_SYMBOL(el_source) },
+                                                       { PTA_LAZY_SYMBOL(el_gets) },
+                                                       { PTA_LAZY_SYMBOL(history_init) },
+                                                       { PTA_LAZY_SYMBOL(history_end) },
+                                                       { PTA_LAZY_SYMBOL(history) },
+                                                       { NULL, NULL } } };
 
 struct PtaConsole {
     bool json;
@@ -55,12 +83,12 @@ void pta_console_free(PtaConsole *c)
     if (c->history) {
         HistEvent ev;
         if (c->history_file) {
-            history(c->history, &ev, H_SAVE, c->history_file);
+            dl_history(c->history, &ev, H_SAVE, c->history_file);
         }
-        history_end(c->history);
+        dl_history_end(c->history);
     }
     if (c->el) {
-        el_end(c->el);
+        dl_el_end(c->el);
     }
     pta_close(c->signals);
     g_free(c->history_file);
@@ -99,7 +127,7 @@ static void return_to_line(PtaConsole *c)
 {
     fflush(stdout);
     if (c->editing) {
-        el_set(c->el, EL_REFRESH);
+        dl_el_set(c->el, EL_REFRESH);
     }
 }
 
@@ -349,8 +377,8 @@ static size_t common_length(const GPtrArray *found)
 static unsigned char on_tab(EditLine *el, int key)
 {
     PtaConsole *c;
-    el_get(el, EL_CLIENTDATA, &c);
-    const LineInfo *line = el_line(el);
+    dl_el_get(el, EL_CLIENTDATA, &c);
+    const LineInfo *line = dl_el_line(el);
     g_autofree char *text = g_strndup(line->buffer, (size_t)(line->cursor - line->buffer));
     g_auto(GStrv) words = g_strsplit(text, " ", -1);
     unsigned n = 0; /* words before the last one; more than one space counts as one */
@@ -370,10 +398,10 @@ static unsigned char on_tab(EditLine *el, int key)
     const char *rest = common + strlen(word);
     if (found->len == 1 && !strchr("=./", common[strlen(common) - 1])) {
         g_autofree char *full = g_strconcat(rest, " ", NULL);
-        return el_insertstr(el, full) == 0 ? CC_REFRESH : CC_ERROR;
+        return dl_el_insertstr(el, full) == 0 ? CC_REFRESH : CC_ERROR;
     }
     if (*rest) {
-        return el_insertstr(el, rest) == 0 ? CC_REFRESH : CC_ERROR;
+        return dl_el_insertstr(el, rest) == 0 ? CC_REFRESH : CC_ERROR;
     }
     g_ptr_array_add(found, NULL);
     putchar('\n');
@@ -398,7 +426,7 @@ static int read_signal(PtaConsole *c, wchar_t *wc)
         return -1;
     }
     if (info.ssi_signo == SIGWINCH) {
-        el_resize(c->el);
+        dl_el_resize(c->el);
         return -1;
     }
     *wc = KILL_LINE;
@@ -441,7 +469,7 @@ static int read_byte(PtaConsole *c, wchar_t *wc)
 static int read_char(EditLine *el, wchar_t *wc)
 {
     PtaConsole *c;
-    el_get(el, EL_CLIENTDATA, &c);
+    dl_el_get(el, EL_CLIENTDATA, &c);
     for (;;) {
         struct pollfd fds[] = {
             { .fd = STDIN_FILENO, .events = POLLIN },
@@ -467,31 +495,31 @@ static int read_char(EditLine *el, wchar_t *wc)
 static void load_history(PtaConsole *c)
 {
     HistEvent ev;
-    c->history = history_init();
-    history(c->history, &ev, H_SETSIZE, HISTORY_SIZE);
-    history(c->history, &ev, H_SETUNIQUE, 1);
+    c->history = dl_history_init();
+    dl_history(c->history, &ev, H_SETSIZE, HISTORY_SIZE);
+    dl_history(c->history, &ev, H_SETUNIQUE, 1);
     g_autofree char *dir = g_build_filename(g_get_user_state_dir(), "partita", NULL);
     if (g_mkdir_with_parents(dir, 0700) == 0) {
         c->history_file = g_build_filename(dir, "monitor-history", NULL);
-        history(c->history, &ev, H_LOAD, c->history_file);
+        dl_history(c->history, &ev, H_LOAD, c->history_file);
     }
 }
 
 static void start_editor(PtaConsole *c)
 {
-    c->el = el_init("partita", stdin, stdout, stderr);
+    c->el = dl_el_init("partita", stdin, stdout, stderr);
     load_history(c);
-    el_set(c->el, EL_CLIENTDATA, c);
-    el_set(c->el, EL_PROMPT, prompt);
-    el_set(c->el, EL_EDITOR, "emacs");
-    el_set(c->el, EL_SIGNAL, 0);
-    el_set(c->el, EL_HIST, history, c->history);
-    el_set(c->el, EL_ADDFN, "partita-complete", "Complete the word", on_tab);
-    el_set(c->el, EL_BIND, "\t", "partita-complete", NULL);
-    el_set(c->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
-    el_set(c->el, EL_BIND, "^U", "em-kill-line", NULL);
-    el_source(c->el, NULL); /* ~/.editrc, as other users of libedit do */
-    el_set(c->el, EL_GETCFN, read_char);
+    dl_el_set(c->el, EL_CLIENTDATA, c);
+    dl_el_set(c->el, EL_PROMPT, prompt);
+    dl_el_set(c->el, EL_EDITOR, "emacs");
+    dl_el_set(c->el, EL_SIGNAL, 0);
+    dl_el_set(c->el, EL_HIST, dl_history, c->history);
+    dl_el_set(c->el, EL_ADDFN, "partita-complete", "Complete the word", on_tab);
+    dl_el_set(c->el, EL_BIND, "\t", "partita-complete", NULL);
+    dl_el_set(c->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    dl_el_set(c->el, EL_BIND, "^U", "em-kill-line", NULL);
+    dl_el_source(c->el, NULL); /* ~/.editrc, as other users of libedit do */
+    dl_el_set(c->el, EL_GETCFN, read_char);
     sigemptyset(&c->mask);
     sigaddset(&c->mask, SIGINT);
     sigaddset(&c->mask, SIGTERM);
@@ -517,7 +545,7 @@ static int edit_lines(PtaConsole *c)
         /* While a command runs the terminal is as it was, and signals do what they always do. */
         sigprocmask(SIG_BLOCK, &c->mask, NULL);
         c->editing = true;
-        const char *line = el_gets(c->el, &count);
+        const char *line = dl_el_gets(c->el, &count);
         c->editing = false;
         sigprocmask(SIG_UNBLOCK, &c->mask, NULL);
         if (!line || count <= 0) {
@@ -526,7 +554,7 @@ static int edit_lines(PtaConsole *c)
         }
         HistEvent ev;
         if (*line != '\n') {
-            history(c->history, &ev, H_ENTER, line);
+            dl_history(c->history, &ev, H_ENTER, line);
         }
         status = run_line(c, line);
         c->gone |= status == 2;
@@ -556,5 +584,13 @@ int pta_console_run(PtaConsole *c, PtaClient *client, const PtaClientSchema *sch
 {
     c->client = client;
     c->schema = schema;
-    return isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) ? edit_lines(c) : read_lines(c);
+    g_autoptr(GError) error = NULL;
+    if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
+        return read_lines(c);
+    }
+    if (!pta_lazy_lib_load(&libedit, &error)) {
+        fprintf(stderr, _("partita: lines cannot be edited: %s\n"), error->message);
+        return read_lines(c);
+    }
+    return edit_lines(c);
 }

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "src/boot/loader.h"
+#include "src/util/lazy-lib.h"
 
 #include <bzlib.h>
 #include <inttypes.h>
@@ -15,6 +16,53 @@
 #include <zlib.h>
 #include <zstd.h>
 #include <zstd_errors.h>
+
+/* ---- libraries ---- */
+
+static PTA_LAZY_FUNCTION(inflateInit2_);
+static PTA_LAZY_FUNCTION(inflate);
+static PTA_LAZY_FUNCTION(inflateEnd);
+static PtaLazyLib zlib = { "libz.so.1", (const PtaLazySymbol[]){ { PTA_LAZY_SYMBOL(inflateInit2_) },
+                                                                 { PTA_LAZY_SYMBOL(inflate) },
+                                                                 { PTA_LAZY_SYMBOL(inflateEnd) },
+                                                                 { NULL, NULL } } };
+
+static PTA_LAZY_FUNCTION(BZ2_bzDecompressInit);
+static PTA_LAZY_FUNCTION(BZ2_bzDecompress);
+static PTA_LAZY_FUNCTION(BZ2_bzDecompressEnd);
+/* Debian's soname; the library's own makefile has the same. */
+static PtaLazyLib bzip2 = { "libbz2.so.1.0",
+                            (const PtaLazySymbol[]){ { PTA_LAZY_SYMBOL(BZ2_bzDecompressInit) },
+                                                     { PTA_LAZY_SYMBOL(BZ2_bzDecompress) },
+                                                     { PTA_LAZY_SYMBOL(BZ2_bzDecompressEnd) },
+                                                     { NULL, NULL } } };
+
+static PTA_LAZY_FUNCTION(lzma_stream_decoder);
+static PTA_LAZY_FUNCTION(lzma_alone_decoder);
+static PTA_LAZY_FUNCTION(lzma_code);
+static PTA_LAZY_FUNCTION(lzma_end);
+static PtaLazyLib liblzma = { "liblzma.so.5",
+                              (const PtaLazySymbol[]){ { PTA_LAZY_SYMBOL(lzma_stream_decoder) },
+                                                       { PTA_LAZY_SYMBOL(lzma_alone_decoder) },
+                                                       { PTA_LAZY_SYMBOL(lzma_code) },
+                                                       { PTA_LAZY_SYMBOL(lzma_end) },
+                                                       { NULL, NULL } } };
+
+static PTA_LAZY_FUNCTION(ZSTD_decompress);
+static PTA_LAZY_FUNCTION(ZSTD_isError);
+static PTA_LAZY_FUNCTION(ZSTD_getErrorCode);
+static PtaLazyLib zstd = { "libzstd.so.1",
+                           (const PtaLazySymbol[]){ { PTA_LAZY_SYMBOL(ZSTD_decompress) },
+                                                    { PTA_LAZY_SYMBOL(ZSTD_isError) },
+                                                    { PTA_LAZY_SYMBOL(ZSTD_getErrorCode) },
+                                                    { NULL, NULL } } };
+
+static PTA_LAZY_FUNCTION(LZ4_decompress_safe);
+static PtaLazyLib lz4 = { "liblz4.so.1",
+                          (const PtaLazySymbol[]){ { PTA_LAZY_SYMBOL(LZ4_decompress_safe) },
+                                                   { NULL, NULL } } };
+
+/* ---- formats ---- */
 
 /* Where unpacked bytes go, and how many are there. */
 typedef struct Sink {
@@ -38,7 +86,8 @@ static unsigned piece(size_t n)
 static const char *unpack_gzip(const uint8_t *data, size_t len, Sink *sink)
 {
     z_stream z = { .next_in = (Bytef *)data };
-    if (inflateInit2(&z, 15 + 16) != Z_OK) { /* a window of 2^15; the gzip wrapper only */
+    if (dl_inflateInit2_(&z, 15 + 16, ZLIB_VERSION, (int)sizeof(z)) !=
+        Z_OK) { /* a window of 2^15; the gzip wrapper only */
         return out_of_memory;
     }
     size_t read = 0;
@@ -48,14 +97,14 @@ static const char *unpack_gzip(const uint8_t *data, size_t len, Sink *sink)
         z.next_out = sink->data + sink->used;
         z.avail_out = piece(sink->size - sink->used);
         unsigned in = z.avail_in, out = z.avail_out;
-        ret = inflate(&z, Z_NO_FLUSH);
+        ret = dl_inflate(&z, Z_NO_FLUSH);
         read += in - z.avail_in;
         sink->used += out - z.avail_out;
         if (ret == Z_OK && in == z.avail_in && out == z.avail_out) {
             ret = Z_BUF_ERROR;
         }
     }
-    inflateEnd(&z);
+    dl_inflateEnd(&z);
     if (ret == Z_STREAM_END) {
         return NULL;
     }
@@ -68,7 +117,7 @@ static const char *unpack_gzip(const uint8_t *data, size_t len, Sink *sink)
 static const char *unpack_bzip2(const uint8_t *data, size_t len, Sink *sink)
 {
     bz_stream z = { .next_in = (char *)data };
-    if (BZ2_bzDecompressInit(&z, 0, 0) != BZ_OK) {
+    if (dl_BZ2_bzDecompressInit(&z, 0, 0) != BZ_OK) {
         return out_of_memory;
     }
     size_t read = 0;
@@ -79,12 +128,12 @@ static const char *unpack_bzip2(const uint8_t *data, size_t len, Sink *sink)
         z.next_out = (char *)sink->data + sink->used;
         z.avail_out = piece(sink->size - sink->used);
         unsigned in = z.avail_in, out = z.avail_out;
-        ret = BZ2_bzDecompress(&z);
+        ret = dl_BZ2_bzDecompress(&z);
         read += in - z.avail_in;
         sink->used += out - z.avail_out;
         stuck = ret == BZ_OK && in == z.avail_in && out == z.avail_out;
     }
-    BZ2_bzDecompressEnd(&z);
+    dl_BZ2_bzDecompressEnd(&z);
     if (ret == BZ_STREAM_END) {
         return NULL;
     }
@@ -100,12 +149,13 @@ static const char *unpack_liblzma(lzma_stream *z, const uint8_t *data, size_t le
     z->avail_in = len;
     z->next_out = sink->data;
     z->avail_out = sink->size;
-    lzma_ret ret = lzma_code(z, LZMA_FINISH);
+    lzma_ret ret = dl_lzma_code(z, LZMA_FINISH);
     if (ret == LZMA_OK) {
-        ret = lzma_code(z, LZMA_FINISH); /* the sink was full: says so, or takes the end marker */
+        ret =
+            dl_lzma_code(z, LZMA_FINISH); /* the sink was full: says so, or takes the end marker */
     }
     sink->used = sink->size - z->avail_out;
-    lzma_end(z);
+    dl_lzma_end(z);
     switch (ret) {
     case LZMA_STREAM_END:
         return NULL;
@@ -127,7 +177,7 @@ static const char *unpack_liblzma(lzma_stream *z, const uint8_t *data, size_t le
 static const char *unpack_xz(const uint8_t *data, size_t len, Sink *sink)
 {
     lzma_stream z = LZMA_STREAM_INIT;
-    if (lzma_stream_decoder(&z, LZMA_MEMORY, 0) != LZMA_OK) {
+    if (dl_lzma_stream_decoder(&z, LZMA_MEMORY, 0) != LZMA_OK) {
         return out_of_memory;
     }
     return unpack_liblzma(&z, data, len, sink);
@@ -136,7 +186,7 @@ static const char *unpack_xz(const uint8_t *data, size_t len, Sink *sink)
 static const char *unpack_lzma(const uint8_t *data, size_t len, Sink *sink)
 {
     lzma_stream z = LZMA_STREAM_INIT;
-    if (lzma_alone_decoder(&z, LZMA_MEMORY) != LZMA_OK) {
+    if (dl_lzma_alone_decoder(&z, LZMA_MEMORY) != LZMA_OK) {
         return out_of_memory;
     }
     return unpack_liblzma(&z, data, len, sink);
@@ -145,9 +195,9 @@ static const char *unpack_lzma(const uint8_t *data, size_t len, Sink *sink)
 /* In one call, which needs no window of the frame's own size. */
 static const char *unpack_zstd(const uint8_t *data, size_t len, Sink *sink)
 {
-    size_t n = ZSTD_decompress(sink->data, sink->size, data, len);
-    if (ZSTD_isError(n)) {
-        switch (ZSTD_getErrorCode(n)) {
+    size_t n = dl_ZSTD_decompress(sink->data, sink->size, data, len);
+    if (dl_ZSTD_isError(n)) {
+        switch (dl_ZSTD_getErrorCode(n)) {
         case ZSTD_error_dstSize_tooSmall:
             return too_long;
         case ZSTD_error_srcSize_wrong:
@@ -184,8 +234,8 @@ static const char *unpack_lz4(const uint8_t *data, size_t len, Sink *sink)
             return "it ends too early";
         }
         size_t room = MIN(sink->size - sink->used, LZ4_LEGACY_BLOCK);
-        int n = LZ4_decompress_safe((const char *)data + at, (char *)sink->data + sink->used,
-                                    (int)packed, (int)room);
+        int n = dl_LZ4_decompress_safe((const char *)data + at, (char *)sink->data + sink->used,
+                                       (int)packed, (int)room);
         if (n < 0) {
             return "a block is damaged or unpacks to more than that";
         }
@@ -210,19 +260,20 @@ typedef struct Format {
     const char *magic;
     size_t magic_len;
     UnpackFn *unpack; /* NULL: known, not supported */
+    PtaLazyLib *lib;  /* NULL: none is needed */
     bool size_inside; /* the word with the size is a part of the format */
 } Format;
 
 static const Format formats[] = {
-    { "gzip", "\x1f\x8b", 2, unpack_gzip, true },
+    { "gzip", "\x1f\x8b", 2, unpack_gzip, &zlib, true },
     { "xz",
       "\xfd"
       "7zXZ\0",
-      6, unpack_xz },
-    { "lzma", "\x5d\0\0", 3, unpack_lzma },
-    { "zstd", "\x28\xb5\x2f\xfd", 4, unpack_zstd },
-    { "lz4", "\x02\x21\x4c\x18", 4, unpack_lz4 },
-    { "bzip2", "BZh", 3, unpack_bzip2 },
+      6, unpack_xz, &liblzma },
+    { "lzma", "\x5d\0\0", 3, unpack_lzma, &liblzma },
+    { "zstd", "\x28\xb5\x2f\xfd", 4, unpack_zstd, &zstd },
+    { "lz4", "\x02\x21\x4c\x18", 4, unpack_lz4, &lz4 },
+    { "bzip2", "BZh", 3, unpack_bzip2, &bzip2 },
     { "lzo",
       "\x89"
       "LZO",
@@ -266,6 +317,10 @@ bool pta_boot_decompress(const PtaBootLoader *l, const uint8_t *data, size_t len
                                "the payload is packed by %s, expected gzip, xz, lzma, zstd, lz4 or "
                                "bzip2",
                                format->name);
+    }
+    if (format->lib && !pta_lazy_lib_load(format->lib, error)) {
+        g_prefix_error(error, "%s: the payload is packed by %s: ", l->name, format->name);
+        return false;
     }
     uint32_t size = pta_le32(data + len - 4);
     if (size == 0 || size > max) {

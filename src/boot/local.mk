@@ -26,22 +26,23 @@ check_PROGRAMS += tests/unit/test-acpi tests/unit/test-boot tests/unit/test-boot
 	tests/unit/test-cmdline tests/unit/test-fdt
 
 boot_fixture = tests/lib/boot-fixture.c tests/lib/boot-fixture.h
+pack_libs = $(ZLIB_LIBS) $(LZMA_LIBS) $(ZSTD_LIBS) $(LZ4_LIBS) $(BZIP2_LIBS)
 
 tests_unit_test_acpi_SOURCES = tests/unit/test-acpi.c $(boot_fixture)
 tests_unit_test_acpi_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_acpi_LDADD = $(unit_libs)
+tests_unit_test_acpi_LDADD = $(unit_libs) $(pack_libs)
 tests_unit_test_boot_SOURCES = tests/unit/test-boot.c $(boot_fixture)
 tests_unit_test_boot_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_boot_LDADD = $(unit_libs)
+tests_unit_test_boot_LDADD = $(unit_libs) $(pack_libs)
 tests_unit_test_boot_kernel_SOURCES = tests/unit/test-boot-kernel.c $(boot_fixture)
 tests_unit_test_boot_kernel_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_boot_kernel_LDADD = $(unit_libs)
+tests_unit_test_boot_kernel_LDADD = $(unit_libs) $(pack_libs)
 tests_unit_test_cmdline_SOURCES = tests/unit/test-cmdline.c
 tests_unit_test_cmdline_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_unit_test_cmdline_LDADD = $(unit_libs)
 tests_unit_test_fdt_SOURCES = tests/unit/test-fdt.c $(boot_fixture)
 tests_unit_test_fdt_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-tests_unit_test_fdt_LDADD = $(unit_libs)
+tests_unit_test_fdt_LDADD = $(unit_libs) $(pack_libs)
 
 TESTS += tests/unit/test-acpi tests/unit/test-boot tests/unit/test-boot-kernel \
 	tests/unit/test-cmdline tests/unit/test-fdt
@@ -50,7 +51,7 @@ endif
 check_PROGRAMS += tests/boot/dump-tables
 tests_boot_dump_tables_SOURCES = tests/boot/dump-tables.c tests/lib/boot-fixture.c \
 	tests/lib/boot-fixture.h
-tests_boot_dump_tables_LDADD = $(PARTITA_LIBS)
+tests_boot_dump_tables_LDADD = $(PARTITA_LIBS) $(ZLIB_LIBS) $(LZMA_LIBS) $(ZSTD_LIBS) $(LZ4_LIBS) $(BZIP2_LIBS)
 TESTS += tests/boot/test-tables.sh tests/boot/test-debian.sh
 EXTRA_DIST += tests/boot/test-tables.sh tests/boot/test-debian.sh tests/lib/tap.sh
 

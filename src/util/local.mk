@@ -6,6 +6,8 @@ libpartita_a_SOURCES += \
 	src/util/inspect-private.h \
 	src/util/inspect.c \
 	src/util/inspect.h \
+	src/util/lazy-lib.c \
+	src/util/lazy-lib.h \
 	src/util/log.c \
 	src/util/main-thread.c \
 	src/util/reader.c \

@@ -125,6 +125,16 @@ class Tree:
             if library not in self.entries:
                 self.file(library, library)
 
+    def lazy_libraries(self):
+        """Those that partita opens when it wants them (src/util/lazy-lib.h)."""
+        with open(os.path.join(SRC, "src/boot/decompress.c")) as file:
+            names = re.findall(r'"(lib[a-z0-9]+\.so[.0-9]*)"', file.read())
+        done = subprocess.run([which("ldconfig"), "-p"], capture_output=True, text=True, check=True)
+        for name in names:
+            path = re.search(r"^\t%s \(libc6,x86-64.*=> (\S+)" % re.escape(name), done.stdout, re.M).group(1)
+            if path not in self.entries:
+                self.file(path, path)
+
     def program(self, source, path=None):
         """A program at the path it has here, or another, and its libraries and loader."""
         self.file(path or source, source)
@@ -320,6 +330,7 @@ class FirstLevel:
         self.tree.file("/bin/busybox", os.path.join(GUEST, "busybox"))
         self.tree.files("/lib/modules", MODULES)
         self.tree.program(os.path.join(BUILD, "partita"), IN_BUILD + "/partita")
+        self.tree.lazy_libraries()
 
     def source(self, *names):
         """Files of the source tree, at the same place."""

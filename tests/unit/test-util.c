@@ -1,12 +1,16 @@
-/* Sizes, paths, errors, rate limits, and calls into the main loop. */
+/* Sizes, paths, errors, rate limits, calls into the main loop, libraries that are opened late. */
 #include "config.h"
 
+#include "src/util/lazy-lib.h"
 #include "src/util/util.h"
 
 #include "tests/lib/cmocka-all.h"
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static void sizes(void **unused)
@@ -148,6 +152,32 @@ static void signals_reach_the_main_loop(void **unused)
     assert_int_equal(n_calls, 2);
 }
 
+static PTA_LAZY_FUNCTION(cos);
+static PTA_LAZY_FUNCTION(free);
+
+static void libraries_are_opened_late(void **unused)
+{
+    (void)unused;
+    const PtaLazySymbol good[] = { { PTA_LAZY_SYMBOL(cos) }, { NULL, NULL } };
+    const PtaLazySymbol bad[] = { { PTA_LAZY_SYMBOL(free) },
+                                  { "no_such", &dl_free },
+                                  { NULL, NULL } };
+    PtaLazyLib math = { "libm.so.6", good, false }, none = { "libnone.so.1", good, false };
+    PtaLazyLib lacks = { "libm.so.6", bad, false };
+    GError *error = NULL;
+    assert_true(pta_lazy_lib_load(&math, &error));
+    assert_true(dl_cos(0) == 1);
+    assert_true(pta_lazy_lib_load(&math, &error));
+    assert_false(pta_lazy_lib_load(&none, &error));
+    assert_true(g_error_matches(error, PTA_ERROR, PTA_ERROR_HOST));
+    assert_non_null(strstr(error->message, "libnone.so.1"));
+    g_clear_error(&error);
+    assert_false(pta_lazy_lib_load(&none, NULL));
+    assert_false(pta_lazy_lib_load(&lacks, &error));
+    assert_string_equal(error->message, "libm.so.6 has no no_such");
+    g_clear_error(&error);
+}
+
 int main(void)
 {
     pta_thread_init_main();
@@ -159,6 +189,7 @@ int main(void)
         cmocka_unit_test(floods_are_counted),
         cmocka_unit_test(calls_reach_the_main_loop_in_order),
         cmocka_unit_test(signals_reach_the_main_loop),
+        cmocka_unit_test(libraries_are_opened_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
