@@ -357,7 +357,7 @@ static void chain_mark_dirty(PtaQueue *q, const PtaChain *chain, uint64_t writte
     }
 }
 
-void pta_queue_push(PtaQueue *q, PtaChain *chain, uint32_t written)
+void pta_queue_push_later(PtaQueue *q, PtaChain *chain, uint32_t written)
 {
     g_assert(written <= chain->in_len);
     chain_mark_dirty(q, chain, written);
@@ -368,9 +368,21 @@ void pta_queue_push(PtaQueue *q, PtaChain *chain, uint32_t written)
         __atomic_store_n(element + 1, htole32(written), __ATOMIC_RELAXED);
         pta_memory_mark_dirty(q->mem, q->s.used + 2 * at, 2 * USED_WORDS);
         q->s.next_used++;
-        ring_store(q, q->used + RING_IDX, q->s.next_used); /* releases the element */
     }
     chain_give_back(q, chain);
+}
+
+void pta_queue_publish(PtaQueue *q)
+{
+    if (q->active && !q->broken) {
+        ring_store(q, q->used + RING_IDX, q->s.next_used); /* releases the elements */
+    }
+}
+
+void pta_queue_push(PtaQueue *q, PtaChain *chain, uint32_t written)
+{
+    pta_queue_push_later(q, chain, written);
+    pta_queue_publish(q);
 }
 
 /* 2.7.7.2: whether `event` lies in the window (old, new], on wrapping counters. */

@@ -93,6 +93,10 @@ PtaChain *pta_queue_pop(PtaQueue *q);
  * dirty. */
 void pta_queue_push(PtaQueue *q, PtaChain *chain, uint32_t written);
 
+/* The same in two steps, for an answer in several chains: the driver sees all of them with publish. */
+void pta_queue_push_later(PtaQueue *q, PtaChain *chain, uint32_t written);
+void pta_queue_publish(PtaQueue *q);
+
 /* Gives it back as if it had not been popped: only the last one popped, and nothing was written. */
 void pta_queue_unpop(PtaQueue *q, PtaChain *chain);
 

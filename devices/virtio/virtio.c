@@ -123,13 +123,18 @@ void pta_virtio_for_each(PtaVirtio *vd, PtaQueue *q, PtaVirtioRequestFn *fn)
     } while (pta_queue_enable_notify(q));
 }
 
-void pta_virtio_complete(PtaVirtio *vd, PtaQueue *q, PtaChain *chain, uint32_t written)
+void pta_virtio_pushed(PtaVirtio *vd, PtaQueue *q, unsigned n)
 {
-    vd->n_requests++;
-    pta_queue_push(q, chain, written);
+    vd->n_requests += n;
     if (pta_queue_wants_interrupt(q)) {
         interrupt(vd, PTA_VIRTIO_INT_QUEUE);
     }
+}
+
+void pta_virtio_complete(PtaVirtio *vd, PtaQueue *q, PtaChain *chain, uint32_t written)
+{
+    pta_queue_push(q, chain, written);
+    pta_virtio_pushed(vd, q, 1);
 }
 
 void pta_virtio_begin(PtaVirtio *vd)

@@ -139,6 +139,9 @@ void pta_virtio_for_each(PtaVirtio *vd, PtaQueue *q, PtaVirtioRequestFn *fn);
 /* Completes a request, and interrupts the driver if it wants that. */
 void pta_virtio_complete(PtaVirtio *vd, PtaQueue *q, PtaChain *chain, uint32_t written);
 
+/* The same for n chains that were pushed already. */
+void pta_virtio_pushed(PtaVirtio *vd, PtaQueue *q, unsigned n);
+
 /* A request went to the back end, or came back from it. */
 void pta_virtio_begin(PtaVirtio *vd);
 void pta_virtio_end(PtaVirtio *vd);
