@@ -6,18 +6,14 @@
 #include "devices/block/block.h"
 #include "devices/chardev/chardev.h"
 #include "devices/devices.h"
+#include "devices/net/net.h"
 
 #include <string.h>
 
 const PtaDeviceClass *const pta_device_classes[] = {
-    &pta_debug_exit_class,
-    &pta_rtc_cmos_class,
-    &pta_uart16550_class,
-    &pta_virtio_blk_class,
-    &pta_virtio_rng_class,
-    &pta_pvpanic_class,
-    &pta_watchdog_class,
-    NULL,
+    &pta_debug_exit_class, &pta_rtc_cmos_class,   &pta_uart16550_class,
+    &pta_virtio_blk_class, &pta_virtio_net_class, &pta_virtio_rng_class,
+    &pta_pvpanic_class,    &pta_watchdog_class,   NULL,
 };
 
 const PtaDeviceClass *pta_device_class_find(const char *type)
@@ -139,6 +135,11 @@ static void inspect_block(void *obj, PtaInspect *req)
     pta_block_inspect(obj, req);
 }
 
+static void inspect_net(void *obj, PtaInspect *req)
+{
+    pta_net_inspect(obj, req);
+}
+
 void pta_device_inspect(void *obj, PtaInspect *req)
 {
     PtaDevice *dev = obj;
@@ -156,5 +157,9 @@ void pta_device_inspect(void *obj, PtaInspect *req)
     PtaBlock *block = klass->block ? klass->block(dev) : NULL;
     if (block) {
         pta_inspect_child(req, "block", PTA_INSPECT_PLAIN, inspect_block, block);
+    }
+    PtaNet *net = klass->net ? klass->net(dev) : NULL;
+    if (net) {
+        pta_inspect_child(req, "net", PTA_INSPECT_PLAIN, inspect_net, net);
     }
 }

@@ -81,6 +81,9 @@ struct PtaDeviceHost {
                      GError **error);
     /* The guest asked for a power transition or failed; any thread, returns at once. */
     void (*power)(PtaDeviceHost *host, int what /* PtaPowerRequest */, uint32_t code);
+    /* Something that clients of the monitor are told; any thread, returns at once. May be NULL. */
+    void (*report)(PtaDeviceHost *host, const char *id, int what /* PtaDeviceReport */,
+                   const char *text);
     /* The partition's time in nanoseconds; it stands still while VPs are stopped, and a reset sets it
      * back. Any thread, not before realize(). */
     uint64_t (*clock_ns)(PtaDeviceHost *host);
@@ -98,6 +101,13 @@ typedef enum PtaPowerRequest {
     PTA_POWER_WATCHDOG,     /* code: 1 if the guest wants a shutdown to follow, else a reset */
     PTA_POWER_QUIT,         /* not the guest: the user typed Ctrl-A x on the console */
 } PtaPowerRequest;
+
+typedef enum PtaDeviceReport {
+    PTA_REPORT_NET_CONNECTED,    /* text: the address, "unix:PATH" or "HOST:PORT" */
+    PTA_REPORT_NET_DISCONNECTED, /* text: why */
+    PTA_REPORT_NET_FAILED,       /* text: why */
+    PTA_REPORT_NET_RX_FILTER,    /* the driver changed it */
+} PtaDeviceReport;
 
 typedef struct PtaDeviceClass {
     const char *type; /* its name in schema/machine.json: "virtio-blk" */
@@ -121,9 +131,10 @@ typedef struct PtaDeviceClass {
     bool (*restore)(PtaDevice *dev, json_t *json, GError **error);
     /* After `state` was loaded: what derives from it. May be NULL. */
     void (*restored)(PtaDevice *dev);
-    /* Its back ends, lent, for query-chardev, ringbuf-read and query-block. May be NULL. */
+    /* Its back ends, lent, for query-chardev, ringbuf-read, query-block and so on. May be NULL. */
     struct PtaChardev *(*chardev)(PtaDevice *dev);
     struct PtaBlock *(*block)(PtaDevice *dev);
+    struct PtaNet *(*net)(PtaDevice *dev);
 } PtaDeviceClass;
 
 typedef enum PtaDevicePhase {
@@ -157,7 +168,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaDevice, pta_device_free)
 json_t *pta_device_save(PtaDevice *dev);
 bool pta_device_restore(PtaDevice *dev, json_t *json, GError **error);
 
-/* PtaInspectFn: type, phase, what the class adds, and its back ends: /chardev, /block. */
+/* PtaInspectFn: type, phase, what the class adds, and its back ends: /chardev, /block, /net. */
 void pta_device_inspect(void *dev, PtaInspect *req);
 
 #endif

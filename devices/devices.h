@@ -9,6 +9,7 @@ extern const PtaDeviceClass pta_pvpanic_class;
 extern const PtaDeviceClass pta_rtc_cmos_class;
 extern const PtaDeviceClass pta_uart16550_class;
 extern const PtaDeviceClass pta_virtio_blk_class;
+extern const PtaDeviceClass pta_virtio_net_class;
 extern const PtaDeviceClass pta_virtio_rng_class;
 extern const PtaDeviceClass pta_watchdog_class;
 

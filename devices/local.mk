@@ -34,6 +34,24 @@ libpartita_a_SOURCES += \
 	devices/io.h
 
 libpartita_a_SOURCES += \
+	devices/net/address.c \
+	devices/net/address.h \
+	devices/net/dgram.c \
+	devices/net/net.c \
+	devices/net/net.h \
+	devices/net/offload.c \
+	devices/net/offload.h \
+	devices/net/stream.c \
+	devices/net/tap.c \
+	devices/net/user.c \
+	devices/rate-limit.c \
+	devices/rate-limit.h \
+	devices/virtio/net.c \
+	devices/virtio/net-ctrl.c \
+	devices/virtio/net-private.h \
+	devices/virtio/net.h
+
+libpartita_a_SOURCES += \
 	devices/block/block.c \
 	devices/block/block.h \
 	devices/block/file-lock.c \
@@ -60,6 +78,24 @@ tests_device_test_virtio_blk_SOURCES = tests/device/test-virtio-blk.c $(device_f
 tests_device_test_virtio_blk_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 tests_device_test_virtio_blk_LDADD = $(unit_libs)
 TESTS += tests/device/test-virtio-blk
+
+check_PROGRAMS += tests/device/test-virtio-net
+tests_device_test_virtio_net_SOURCES = tests/device/test-virtio-net.c $(device_fixture)
+tests_device_test_virtio_net_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_virtio_net_LDADD = $(unit_libs)
+TESTS += tests/device/test-virtio-net
+
+check_PROGRAMS += tests/device/test-net-stream
+tests_device_test_net_stream_SOURCES = tests/device/test-net-stream.c $(device_fixture)
+tests_device_test_net_stream_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_device_test_net_stream_LDADD = $(unit_libs)
+TESTS += tests/device/test-net-stream
+
+check_PROGRAMS += tests/unit/test-rate-limit
+tests_unit_test_rate_limit_SOURCES = tests/unit/test-rate-limit.c tests/lib/cmocka-all.h
+tests_unit_test_rate_limit_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+tests_unit_test_rate_limit_LDADD = $(unit_libs)
+TESTS += tests/unit/test-rate-limit
 
 check_PROGRAMS += tests/device/test-uart16550
 tests_device_test_uart16550_SOURCES = tests/device/test-uart16550.c $(device_fixture)
@@ -123,6 +159,14 @@ check_PROGRAMS += tests/fuzz/fuzz-virtio-blk
 tests_fuzz_fuzz_virtio_blk_SOURCES = tests/fuzz/fuzz-virtio-blk.c tests/fuzz/device-fuzz.h
 tests_fuzz_fuzz_virtio_blk_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
 tests_fuzz_fuzz_virtio_blk_LDADD = $(PARTITA_LIBS)
+check_PROGRAMS += tests/fuzz/fuzz-virtio-net
+tests_fuzz_fuzz_virtio_net_SOURCES = tests/fuzz/fuzz-virtio-net.c tests/fuzz/device-fuzz.h
+tests_fuzz_fuzz_virtio_net_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_virtio_net_LDADD = $(PARTITA_LIBS)
+check_PROGRAMS += tests/fuzz/fuzz-net-stream
+tests_fuzz_fuzz_net_stream_SOURCES = tests/fuzz/fuzz-net-stream.c tests/fuzz/device-fuzz.h
+tests_fuzz_fuzz_net_stream_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
+tests_fuzz_fuzz_net_stream_LDADD = $(PARTITA_LIBS)
 check_PROGRAMS += tests/fuzz/fuzz-device-state
 tests_fuzz_fuzz_device_state_SOURCES = tests/fuzz/fuzz-device-state.c tests/fuzz/device-fuzz.h
 tests_fuzz_fuzz_device_state_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LDFLAGS)
@@ -134,6 +178,10 @@ tests_fuzz_fuzz_virtio_mmio_SOURCES += tests/fuzz/replay.c
 TESTS += tests/fuzz/fuzz-virtio-mmio
 tests_fuzz_fuzz_virtio_blk_SOURCES += tests/fuzz/replay.c
 TESTS += tests/fuzz/fuzz-virtio-blk
+tests_fuzz_fuzz_virtio_net_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-virtio-net
+tests_fuzz_fuzz_net_stream_SOURCES += tests/fuzz/replay.c
+TESTS += tests/fuzz/fuzz-net-stream
 tests_fuzz_fuzz_device_state_SOURCES += tests/fuzz/replay.c
 TESTS += tests/fuzz/fuzz-device-state
 endif
@@ -158,8 +206,24 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/virtio-blk/no-status \
 	tests/fuzz/corpus/virtio-blk/read-write \
 	tests/fuzz/corpus/virtio-blk/unmap \
+	tests/fuzz/corpus/virtio-net/checksum \
+	tests/fuzz/corpus/virtio-net/control \
+	tests/fuzz/corpus/virtio-net/control-one-pair \
+	tests/fuzz/corpus/virtio-net/no-merge \
+	tests/fuzz/corpus/virtio-net/send \
+	tests/fuzz/corpus/virtio-net/short \
+	tests/fuzz/corpus/virtio-net/tso4 \
+	tests/fuzz/corpus/virtio-net/tso6 \
+	tests/fuzz/corpus/virtio-net/vnet-header \
+	tests/fuzz/corpus/net-stream/cut \
+	tests/fuzz/corpus/net-stream/frames \
+	tests/fuzz/corpus/net-stream/lie \
+	tests/fuzz/corpus/net-stream/no-room \
+	tests/fuzz/corpus/net-stream/zero \
 	tests/fuzz/corpus/device-state/ioapic \
 	tests/fuzz/corpus/device-state/ioapic-select \
+	tests/fuzz/corpus/device-state/net \
+	tests/fuzz/corpus/device-state/net-table \
 	tests/fuzz/corpus/device-state/not-json \
 	tests/fuzz/corpus/device-state/rng \
 	tests/fuzz/corpus/device-state/rng-queues \

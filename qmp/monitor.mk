@@ -3,7 +3,7 @@ libpartita_a_SOURCES += \
 	qmp/client.c qmp/client.h \
 	qmp/client-schema.c qmp/client-schema.h \
 	qmp/cmd.h qmp/cmd-debug.c qmp/cmd-devices.c qmp/cmd-machine.c qmp/cmd-memory.c \
-	qmp/cmd-tree.c \
+	qmp/cmd-net.c qmp/cmd-tree.c \
 	qmp/event-sink.c qmp/event-sink.h \
 	qmp/json-stream.c qmp/json-stream.h \
 	qmp/monitor.c qmp/monitor.h \

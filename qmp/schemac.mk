@@ -7,6 +7,7 @@ SCHEMA = \
 	schema/status.json \
 	schema/devices.json \
 	schema/memory.json \
+	schema/net.json \
 	schema/debug.json \
 	schema/tree.json
 EXTRA_DIST += $(SCHEMA)

@@ -3,6 +3,8 @@
 
 #include "qmp/vm-monitor.h"
 
+#include <string.h>
+
 #include "qmp/cmd.h"
 #include "qmp/gen/events.h"
 #include "qmp/monitor.h"
@@ -86,6 +88,47 @@ static void on_watchdog(void *opaque, WatchdogAction action)
     qmp_event_watchdog(m->sink, action);
 }
 
+/* "unix:PATH" or "HOST:PORT" */
+static void tell_connected(PtaVmMonitor *m, const char *id, const char *text)
+{
+    InetSocketAddress inet = { 0 };
+    UnixSocketAddress un = { 0 };
+    SocketAddress addr = { 0 };
+    const char *colon = strrchr(text, ':');
+    g_autofree char *host = g_strndup(text, (gsize)(colon - text));
+    if (g_str_has_prefix(text, "unix:")) {
+        un.path = (char *)(uintptr_t)(text + strlen("unix:"));
+        addr.type = SOCKET_ADDRESS_TYPE_UNIX;
+        addr.unix_ = &un;
+    } else {
+        inet.host = host;
+        inet.port = (char *)(uintptr_t)(colon + 1);
+        addr.type = SOCKET_ADDRESS_TYPE_INET;
+        addr.inet = &inet;
+    }
+    qmp_event_netdev_stream_connected(m->sink, id, &addr);
+}
+
+static void on_report(void *opaque, const char *id, PtaDeviceReport what, const char *text)
+{
+    PtaVmMonitor *m = opaque;
+    g_autofree char *path = g_strdup_printf("/devices/%s", id);
+    switch (what) {
+    case PTA_REPORT_NET_CONNECTED:
+        tell_connected(m, id, text);
+        break;
+    case PTA_REPORT_NET_DISCONNECTED:
+        qmp_event_netdev_stream_disconnected(m->sink, id);
+        break;
+    case PTA_REPORT_NET_FAILED:
+        qmp_event_netdev_failed(m->sink, id, text);
+        break;
+    case PTA_REPORT_NET_RX_FILTER:
+        qmp_event_nic_rx_filter_changed(m->sink, id, path);
+        break;
+    }
+}
+
 static void on_halted(void *opaque, const PtaHaltReason *reason, HaltAction action)
 {
     PtaVmMonitor *m = opaque;
@@ -102,6 +145,7 @@ static const PtaVmObserver observer = {
     .panicked = on_panicked,
     .crash_loaded = on_crash_loaded,
     .watchdog = on_watchdog,
+    .report = on_report,
     .halted = on_halted,
 };
 

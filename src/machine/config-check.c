@@ -163,6 +163,24 @@ static bool check_disk(const Check *c, const char *where, const VirtioBlkConfig 
            (file->read_only || check_owner(c, at, file->path));
 }
 
+/* Addresses, ports and interfaces are the back ends' to judge. */
+static bool check_network_card(const Check *c, const char *where, const VirtioNetConfig *card)
+{
+    const NetConfig *net = card->net;
+    const NetAddress *listen = NULL;
+    g_autofree char *at = NULL;
+    if (net->type == NET_CONFIG_TYPE_STREAM && net->stream->server) {
+        listen = net->stream->addr;
+        at = g_strdup_printf("%s.net.addr.path", where);
+    } else if (net->type == NET_CONFIG_TYPE_DGRAM) {
+        listen = net->dgram->local;
+        at = g_strdup_printf("%s.net.local.path", where);
+    }
+    return check_power_of_two(c, where, "queue-size", card->queue_size) &&
+           (!listen || listen->type != NET_ADDRESS_TYPE_UNIX ||
+            check_socket(c, at, listen->unix_->path));
+}
+
 static bool check_clock(const Check *c, const char *where, const char *base)
 {
     g_autoptr(GDateTime) time =
@@ -181,6 +199,8 @@ static bool check_device(const Check *c, const char *where, const DeviceConfig *
         return check_chardev(c, at, d->uart16550->chardev);
     case DEVICE_CONFIG_TYPE_VIRTIO_BLK:
         return check_disk(c, where, d->virtio_blk);
+    case DEVICE_CONFIG_TYPE_VIRTIO_NET:
+        return check_network_card(c, where, d->virtio_net);
     case DEVICE_CONFIG_TYPE_VIRTIO_RNG:
         at = g_strdup_printf("%s.source", where);
         return !d->virtio_rng->source ||
@@ -206,7 +226,8 @@ static bool check_id(const Check *c, const char *where, const DeviceConfig *d)
 
 static bool is_virtio(const DeviceConfig *d)
 {
-    return d->type == DEVICE_CONFIG_TYPE_VIRTIO_BLK || d->type == DEVICE_CONFIG_TYPE_VIRTIO_RNG;
+    return d->type == DEVICE_CONFIG_TYPE_VIRTIO_BLK || d->type == DEVICE_CONFIG_TYPE_VIRTIO_NET ||
+           d->type == DEVICE_CONFIG_TYPE_VIRTIO_RNG;
 }
 
 /* What there is a fixed number of. */

@@ -59,6 +59,7 @@ typedef struct PtaVmObserver {
     void (*panicked)(void *opaque, HaltAction action);
     void (*crash_loaded)(void *opaque); /* it looks into its panic itself, and runs on */
     void (*watchdog)(void *opaque, WatchdogAction action); /* it expired */
+    void (*report)(void *opaque, const char *id, PtaDeviceReport what, const char *text);
     /* Once a boot; `action` is what the policy makes of it, done right after. Lent. */
     void (*halted)(void *opaque, const PtaHaltReason *reason, HaltAction action);
     void (*quit)(void *opaque, int status); /* the process should end with this status */

@@ -135,6 +135,29 @@ static void host_power(PtaDeviceHost *host, int what, uint32_t code)
     pta_partition_halt(vm->partition, &reason);
 }
 
+typedef struct Report {
+    PtaVm *vm;
+    int what;
+    char *id;
+    char *text;
+} Report;
+
+static void report_in_main(void *opaque)
+{
+    Report *r = opaque;
+    PTA_VM_TELL(r->vm, report, r->id, (PtaDeviceReport)r->what, r->text);
+    g_free(r->id);
+    g_free(r->text);
+    g_free(r);
+}
+
+static void host_report(PtaDeviceHost *host, const char *id, int what, const char *text)
+{
+    Report *r = g_new(Report, 1);
+    *r = (Report){ host->opaque, what, g_strdup(id), g_strdup(text) };
+    pta_main_call(report_in_main, r);
+}
+
 static uint64_t host_clock_ns(PtaDeviceHost *host)
 {
     PtaVm *vm = host->opaque;
@@ -263,6 +286,7 @@ void pta_vm_init_device_host(PtaVm *vm)
         .io_context = pta_io_thread_context(vm->io),
         .opaque = vm,
         .power = host_power,
+        .report = host_report,
         .clock_ns = host_clock_ns,
         .base_dir = vm->base_dir,
     };

@@ -252,7 +252,7 @@ void drv_setup_queue(Driver *d, unsigned queue, uint16_t size)
     Fixture *f = d->f;
     d->queue = queue;
     d->size = size;
-    d->desc = DRV_RINGS;
+    d->desc = DRV_RINGS + UINT64_C(0x4000) * queue; /* of up to 512 entries, beside others */
     d->avail = d->desc + 16u * size;
     d->used = pta_align_up(d->avail + 6 + 2u * size, 4);
     pta_memory_fill(f->memory, d->desc, 0, (size_t)(d->used - d->desc) + 6 + 8u * size);

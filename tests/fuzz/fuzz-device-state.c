@@ -43,17 +43,21 @@ static void restore(PtaDevice *dev, json_t *json)
 /* Input: which device, then its state. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static PtaDevice *devs[3];
+    static PtaDevice *devs[4];
     FuzzMachine *m = &machine;
     if (!devs[0]) {
         VirtioRngConfig rng = { 0 };
         WatchdogConfig watchdog = { 0 };
+        NetTapConfig tap = { .queue_pairs = 1 }; /* that waits for its descriptor */
+        NetConfig net = { .type = NET_CONFIG_TYPE_TAP, .tap = &tap };
+        VirtioNetConfig card = { .net = &net, .queue_size = 16, .offload = true };
         PtaIoapicConfig ioapic = { .n_pins = 24, .base = PTA_IOAPIC_BASE, .msi = no_msi };
         fuzz_machine_init(m);
         devs[0] = pta_device_new(&pta_virtio_rng_class, "rng0", &m->host, &rng, NULL);
         devs[1] = pta_device_new(&pta_ioapic_class, "ioapic", &m->host, &ioapic, NULL);
         devs[2] = pta_device_new(&pta_watchdog_class, "wd", &m->host, &watchdog, NULL);
-        g_assert(devs[0] && devs[1] && devs[2]);
+        devs[3] = pta_device_new(&pta_virtio_net_class, "net0", &m->host, &card, NULL);
+        g_assert(devs[0] && devs[1] && devs[2] && devs[3]);
     }
     if (size < 1) {
         return 0;

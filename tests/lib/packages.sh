@@ -3,7 +3,7 @@
 # The Debian packages that building and testing need, and how they are installed. Sourced.
 
 PTA_PACKAGES_BUILD="autoconf automake autopoint gettext pkg-config make gcc libc6-dev
- libglib2.0-dev libjansson-dev libfdt-dev libzydis-dev libsimde-dev liburing-dev libedit-dev
+ libglib2.0-dev libjansson-dev libfdt-dev libzydis-dev libsimde-dev liburing-dev libslirp-dev libedit-dev
  zlib1g-dev liblzma-dev libzstd-dev liblz4-dev libbz2-dev"
 
 # What quickstart puts together a guest with; its kernel and busybox are unpacked, not installed.
