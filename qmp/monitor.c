@@ -17,6 +17,7 @@
 #define ACCEPTS_A_TURN  16
 #define ACCEPT_PAUSE_US (200 * 1000) /* after the host ran out of descriptors */
 #define LISTEN_BACKLOG  64
+#define MAX_FDS         16 /* of one message; the kernel closes the others */
 
 typedef struct Client {
     PtaMonitor *monitor;
@@ -120,9 +121,45 @@ static bool client_has_output(const Client *c)
     return len > 0;
 }
 
+/* Descriptors that came along: the first is for `getfd`. */
+static void client_take_fds(Client *c, struct msghdr *msg)
+{
+    bool first = true;
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(msg); h; h = CMSG_NXTHDR(msg, h)) {
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
+            if (first) {
+                pta_session_take_fd(c->session, fd);
+            } else {
+                pta_close(fd);
+            }
+            first = false;
+        }
+    }
+}
+
 static void client_read(Client *c)
 {
-    ssize_t n = recv(c->fd, c->in, sizeof(c->in), MSG_DONTWAIT);
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(MAX_FDS * sizeof(int))];
+    } control;
+    struct iovec iov = { c->in, sizeof(c->in) };
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+    ssize_t n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n >= 0) {
+        client_take_fds(c, &msg);
+    }
     c->in_next = 0;
     c->in_len = 0;
     if (n > 0) {

@@ -11,7 +11,7 @@ libpartita_a_SOURCES += \
 	qmp/rates.c qmp/rates.h \
 	qmp/reply.c qmp/reply.h \
 	qmp/session.c qmp/session.h qmp/session-private.h \
-	qmp/session-jsonrpc.c qmp/session-qmp.c \
+	qmp/session-fds.c qmp/session-jsonrpc.c qmp/session-qmp.c \
 	qmp/vm-monitor.c qmp/vm-monitor.h \
 	src/cmd-client.h src/cmd-inspect.c src/cmd-monitor.c src/monitor-console.c src/monitor-console.h \
 	src/machine/inspect-vp.c src/machine/inspect-vp.h \

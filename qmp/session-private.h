@@ -37,6 +37,9 @@ struct PtaSession {
     bool starting;          /* its handler has not come back yet */
     GQueue queue;           /* PtaJsonItem: in-band, behind it */
 
+    int fd;          /* came last, and has no name yet; -1: none */
+    GHashTable *fds; /* name -> descriptor; NULL: none */
+
     uint64_t n_messages;
     uint64_t n_errors; /* of text that was no message */
     uint64_t n_commands;
@@ -57,6 +60,12 @@ void session_begin_events(PtaSession *session, PtaEventDialect dialect);
 /* Runs a command, which answers now or later. args: an object or NULL; id: lent. */
 void session_run(PtaSession *session, const PtaQmpCommand *command, json_t *args, bool jsonrpc,
                  json_t *id);
+
+/* session-fds.c */
+bool session_getfd(PtaSession *session, json_t *json, GError **error);
+bool session_closefd(PtaSession *session, json_t *json, GError **error);
+bool session_net_set_fd(PtaSession *session, json_t *json, GError **error);
+void session_close_fds(PtaSession *session);
 
 void session_qmp_greet(PtaSession *session);
 void session_qmp_message(PtaSession *session, json_t *message);

@@ -15,6 +15,7 @@ PtaSession *pta_session_new(const PtaSessionEnv *env, PtaSessionWakeFn *wake, vo
     s->env = env;
     s->wake = wake;
     s->owner = owner;
+    s->fd = -1;
     g_queue_init(&s->queue);
     s->out = g_string_sized_new(OUT_SIZE);
     s->stream = pta_json_stream_new();
@@ -48,6 +49,7 @@ void pta_session_free(PtaSession *s)
     pta_json_stream_free(s->stream);
     json_decref(s->batch);
     g_string_free(s->out, TRUE);
+    session_close_fds(s);
     g_free(s);
 }
 
@@ -349,6 +351,12 @@ static bool run_here(PtaSession *s, const char *name, json_t *args, json_t **ret
         ok = run_capabilities(s, json, error);
     } else if (strcmp(name, "events-replay") == 0) {
         ok = run_replay(s, json, ret, error);
+    } else if (strcmp(name, "getfd") == 0) {
+        ok = session_getfd(s, json, error);
+    } else if (strcmp(name, "closefd") == 0) {
+        ok = session_closefd(s, json, error);
+    } else if (strcmp(name, "net-set-fd") == 0) {
+        ok = session_net_set_fd(s, json, error);
     } else {
         g_assert_not_reached();
     }

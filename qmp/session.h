@@ -70,6 +70,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PtaSession, pta_session_free)
  */
 size_t pta_session_feed(PtaSession *session, const char *bytes, size_t len, unsigned *budget);
 
+/* A descriptor came with what is fed next, for `getfd`; taken over. The last one counts. */
+void pta_session_take_fd(PtaSession *session, int fd);
+
 /* What waits to be sent, lent until the next call; and: the first n bytes of it have been. */
 const char *pta_session_output(const PtaSession *session, size_t *len);
 void pta_session_sent(PtaSession *session, size_t n);

@@ -109,6 +109,7 @@ static void later(PtaVm *vm, json_t *args, PtaQmpReply *reply)
 }
 
 static const PtaQmpCommand commands[] = {
+    { "closefd", PTA_QMP_SERVER, NULL },
     { "echo", 0, echo },
     { "emit", 0, emit },
     { "events-replay", PTA_QMP_SERVER, NULL },
@@ -116,8 +117,10 @@ static const PtaQmpCommand commands[] = {
     { "fail-bytes", 0, fail_bytes },
     { "fail-foreign", 0, fail_foreign },
     { "fast", PTA_QMP_OOB, nothing },
+    { "getfd", PTA_QMP_SERVER, NULL },
     { "large", 0, large },
     { "later", 0, NULL, later },
+    { "net-set-fd", PTA_QMP_SERVER, NULL },
     { "nothing", 0, nothing },
     { "qmp_capabilities", PTA_QMP_SERVER, NULL },
     { "stop-it", 0, stop_it },

@@ -6,6 +6,7 @@
 #include "tests/monitor/fake.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <poll.h>
 #include <string.h>
@@ -626,6 +627,102 @@ static void a_client_by_descriptor(void **state)
     expect_end(fds[0]);
 }
 
+static void say_with_fds(int to, const char *text, const int *fds, unsigned n)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } control = { 0 };
+    struct iovec iov = { (void *)(uintptr_t)text, strlen(text) };
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = CMSG_SPACE(n * sizeof(int)),
+    };
+    struct cmsghdr *h = CMSG_FIRSTHDR(&msg);
+    h->cmsg_level = SOL_SOCKET;
+    h->cmsg_type = SCM_RIGHTS;
+    h->cmsg_len = CMSG_LEN(n * sizeof(int));
+    memcpy(CMSG_DATA(h), fds, n * sizeof(int));
+    assert_int_equal(sendmsg(to, &msg, 0), iov.iov_len);
+}
+
+/* The other end of a pipe whose one end was given away: nobody has it any more. */
+static bool is_closed(int reader)
+{
+    char byte;
+    return read(reader, &byte, 1) == 0;
+}
+
+#define GETFD(name) "{\"execute\": \"getfd\", \"arguments\": {\"fdname\": \"" name "\"}}\n"
+#define NOT_FOUND                                                                          \
+    "{\"error\": {\"class\": \"GenericError\", \"desc\": \"File descriptor named 'x' not " \
+    "found\"}}\r\n"
+
+static void descriptors_have_names(void **state)
+{
+    Fixture *f = *state;
+    int fd = dial_qmp(f);
+    int pipes[4][2];
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(pipe2(pipes[i], O_CLOEXEC | O_NONBLOCK), 0);
+    }
+    say(fd, GETFD("x"));
+    expect(fd,
+           "{\"error\": {\"class\": \"GenericError\", \"desc\": \"No file descriptor supplied via "
+           "SCM_RIGHTS\"}}\r\n");
+    say_with_fds(fd, GETFD("1x"), &pipes[0][1], 1);
+    expect(
+        fd,
+        "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Parameter 'fdname' expects a name "
+        "not starting with a digit\"}}\r\n");
+    close(pipes[0][1]);
+    assert_true(is_closed(pipes[0][0]));
+    /* Of two the first; one under a name that is taken replaces it. */
+    int two[] = { pipes[1][1], pipes[2][1] };
+    say_with_fds(fd, GETFD("x"), two, 2);
+    expect(fd, "{\"return\": {}}\r\n");
+    close(two[0]);
+    close(two[1]);
+    assert_true(is_closed(pipes[2][0]));
+    assert_false(is_closed(pipes[1][0]));
+    say_with_fds(fd, GETFD("x"), &pipes[3][1], 1);
+    expect(fd, "{\"return\": {}}\r\n");
+    close(pipes[3][1]);
+    assert_true(is_closed(pipes[1][0]));
+    assert_false(is_closed(pipes[3][0]));
+    say(fd, "{\"execute\": \"closefd\", \"arguments\": {\"fdname\": \"x\"}}\n");
+    expect(fd, "{\"return\": {}}\r\n");
+    assert_true(is_closed(pipes[3][0]));
+    say(fd, "{\"execute\": \"closefd\", \"arguments\": {\"fdname\": \"x\"}}\n");
+    expect(fd, NOT_FOUND);
+    say(fd,
+        "{\"execute\": \"net-set-fd\", \"arguments\": {\"fdname\": \"x\", \"name\": \"net0\"}}\n");
+    expect(fd, NOT_FOUND);
+    /* What is left ends with the client; also what it never gave a name. */
+    int more[2][2];
+    assert_int_equal(
+        pipe2(more[0], O_CLOEXEC | O_NONBLOCK) | pipe2(more[1], O_CLOEXEC | O_NONBLOCK), 0);
+    say_with_fds(fd, GETFD("y"), &more[0][1], 1);
+    expect(fd, "{\"return\": {}}\r\n");
+    say_with_fds(fd, " ", &more[1][1], 1);
+    turn();
+    close(more[0][1]);
+    close(more[1][1]);
+    assert_false(is_closed(more[0][0]));
+    assert_false(is_closed(more[1][0]));
+    close(fd);
+    turn();
+    assert_true(is_closed(more[0][0]));
+    assert_true(is_closed(more[1][0]));
+    for (unsigned i = 0; i < 4; i++) {
+        close(pipes[i][0]);
+    }
+    close(more[0][0]);
+    close(more[1][0]);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -654,6 +751,7 @@ int main(void)
         T(a_stale_socket_is_replaced_and_nothing_else),
         T(what_took_its_place_is_left_alone),
         T(a_client_by_descriptor),
+        T(descriptors_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
