@@ -82,4 +82,5 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/boot/vmlinux
 
 # Guests with a stock kernel: quickstart, run-tests and the tests that boot one.
-EXTRA_DIST += quickstart tests/lib/guest.sh tests/lib/guest-files.sh tests/lib/guest-init.sh
+EXTRA_DIST += quickstart tests/lib/guest.sh tests/lib/guest-files.sh tests/lib/guest-init.sh \
+	tests/lib/guest-udhcpc.sh

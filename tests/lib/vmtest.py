@@ -68,14 +68,14 @@ class Monitor:
             request["arguments"] = arguments
         self.sock.sendall(json.dumps(request).encode() + b"\n")
 
-    def command(self, name, **arguments):
+    def command(self, name, /, **arguments):
         self.send(name, arguments or None)
         answer = self.answer()
         if "error" in answer:
             raise Failure("%s: %s" % (name, answer["error"]["desc"]))
         return answer["return"]
 
-    def error(self, name, **arguments):
+    def error(self, name, /, **arguments):
         self.send(name, arguments or None)
         answer = self.answer()
         if "error" not in answer:
