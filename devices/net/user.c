@@ -16,10 +16,28 @@
 
 #include "devices/virtio/iov.h"
 #include "qmp/gen/types.h"
+#include "src/util/lazy-lib.h"
 
 #define QUEUE_BYTES (4 * PTA_MIB) /* more is dropped; TCP sends it again */
 #define RUN_BYTES   (256 * PTA_KIB)
 #define NO_TIMEOUT  UINT32_MAX
+
+static PTA_LAZY_FUNCTION(slirp_new);
+static PTA_LAZY_FUNCTION(slirp_cleanup);
+static PTA_LAZY_FUNCTION(slirp_pollfds_fill);
+static PTA_LAZY_FUNCTION(slirp_pollfds_poll);
+static PTA_LAZY_FUNCTION(slirp_handle_timer);
+static PTA_LAZY_FUNCTION(slirp_input);
+static PTA_LAZY_FUNCTION(slirp_add_hostfwd);
+static PtaLazyLib libslirp = { "libslirp.so.0",
+                               (const PtaLazySymbol[]){ { PTA_LAZY_SYMBOL(slirp_new) },
+                                                        { PTA_LAZY_SYMBOL(slirp_cleanup) },
+                                                        { PTA_LAZY_SYMBOL(slirp_pollfds_fill) },
+                                                        { PTA_LAZY_SYMBOL(slirp_pollfds_poll) },
+                                                        { PTA_LAZY_SYMBOL(slirp_handle_timer) },
+                                                        { PTA_LAZY_SYMBOL(slirp_input) },
+                                                        { PTA_LAZY_SYMBOL(slirp_add_hostfwd) },
+                                                        { NULL, NULL } } };
 
 typedef struct UserPoll {
     int fd;
@@ -194,7 +212,7 @@ static gboolean user_prepare(GSource *source, gint *timeout)
     User *u = ((UserSource *)source)->u;
     uint32_t wait = NO_TIMEOUT;
     u->n_polls = 0;
-    slirp_pollfds_fill(u->slirp, &wait, add_poll, u);
+    dl_slirp_pollfds_fill(u->slirp, &wait, add_poll, u);
     for (guint i = u->n_polls; i < u->polls->len; i++) {
         UserPoll *p = &g_array_index(u->polls, UserPoll, i);
         if (p->tag) {
@@ -228,7 +246,7 @@ static void run_timers(User *u)
         UserTimer *t = g_ptr_array_index(u->timers, i);
         if (t->expire_ms >= 0 && t->expire_ms <= now_ms) {
             t->expire_ms = -1;
-            slirp_handle_timer(u->slirp, t->id, t->opaque);
+            dl_slirp_handle_timer(u->slirp, t->id, t->opaque);
         }
     }
 }
@@ -263,7 +281,7 @@ static gboolean user_dispatch(GSource *source, GSourceFunc callback, gpointer da
     PTA_TSAN_ACQUIRE(source);
     User *u = ((UserSource *)source)->u;
     g_source_set_ready_time(source, -1);
-    slirp_pollfds_poll(u->slirp, 0, get_revents, u);
+    dl_slirp_pollfds_poll(u->slirp, 0, get_revents, u);
     run_timers(u);
     deliver(u);
     return G_SOURCE_CONTINUE;
@@ -286,7 +304,7 @@ static PtaNetSent user_send(PtaNet *net, unsigned pair, const struct iovec *iov,
         return PTA_NET_DROPPED;
     }
     pta_iov_to_buf(iov, n, 0, u->out, len);
-    slirp_input(u->slirp, u->out, (int)len);
+    dl_slirp_input(u->slirp, u->out, (int)len);
     return PTA_NET_SENT;
 }
 
@@ -314,7 +332,7 @@ static void user_free(PtaNet *net)
 {
     User *u = (User *)net;
     if (u->slirp) {
-        slirp_cleanup(u->slirp);
+        dl_slirp_cleanup(u->slirp);
     }
     g_source_destroy(u->source);
     g_source_unref(u->source);
@@ -369,6 +387,9 @@ static bool member(const SlirpConfig *sc, const char *what, const char *text, ui
 
 static bool make_slirp(User *u, const NetUserConfig *cfg, SlirpConfig *sc, GError **error)
 {
+    if (!pta_lazy_lib_load(&libslirp, error)) {
+        return false;
+    }
     *sc = (SlirpConfig){ .version = 4, .restricted = cfg->restrict_, .in_enabled = true };
     if (!parse_net(cfg->net, sc, error) || !member(sc, "host", cfg->host, 2, &sc->vhost, error) ||
         !member(sc, "dns", cfg->dns, 3, &sc->vnameserver, error) ||
@@ -386,7 +407,7 @@ static bool make_slirp(User *u, const NetUserConfig *cfg, SlirpConfig *sc, GErro
     inet_pton(AF_INET6, "fec0::2", &sc->vhost6);
     inet_pton(AF_INET6, "fec0::3", &sc->vnameserver6);
     sc->vhostname = cfg->hostname;
-    u->slirp = slirp_new(sc, &callbacks, u);
+    u->slirp = dl_slirp_new(sc, &callbacks, u);
     return u->slirp || pta_throw(error, PTA_ERROR_HOST, "libslirp cannot make the network");
 }
 
@@ -399,8 +420,8 @@ static bool add_forward(User *u, const NetForward *f, const SlirpConfig *sc, GEr
         return false;
     }
     errno = 0;
-    if (slirp_add_hostfwd(u->slirp, f->protocol == NET_PROTOCOL_UDP, host, f->host_port, guest,
-                          f->guest_port) < 0) {
+    if (dl_slirp_add_hostfwd(u->slirp, f->protocol == NET_PROTOCOL_UDP, host, f->host_port, guest,
+                             f->guest_port) < 0) {
         return pta_throw_errno(error, errno ? errno : EADDRINUSE,
                                "cannot listen at %s port %u of %s", net_protocol_name(f->protocol),
                                f->host_port, f->host_address);
