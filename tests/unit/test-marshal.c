@@ -143,8 +143,8 @@ static const Refusal refusals[] = {
       "$.devices[1].id: expected an id (a letter, then letters, digits, '-', '_', '.'), found "
       "\"../disk\"" },
     { "\"virtio-rng\"", "\"virtio-gpu\"",
-      "$.devices[2].type: expected one of uart16550, virtio-blk, virtio-rng, rtc-cmos, debug-exit, "
-      "watchdog, pvpanic, found \"virtio-gpu\"" },
+      "$.devices[2].type: expected one of uart16550, virtio-blk, virtio-net, virtio-rng, rtc-cmos, "
+      "debug-exit, watchdog, pvpanic, found \"virtio-gpu\"" },
     { "\"path\": \"disk.img\", ", "", "$.devices[1].block.path: expected a path, found nothing" },
     { "\"read-only\": false", "\"read-only\": \"no\"",
       "$.devices[1].block.read-only: expected true or false, found \"no\"" },
