@@ -209,6 +209,7 @@ void kvm_lapic_freeze(KvmVp *vp)
         return;
     }
     if (may_have_expired(bytes(&s))) {
+        kvm_irq_release(vp->m); /* held for a VP before this one: an EOI may send */
         kvm_vp_settle(vp);
         if (!kvm_fetch(vp, KVM_GET_LAPIC, &s)) {
             return;

@@ -355,7 +355,9 @@ static bool step_by_software(KvmVp *vp, const PtaX86Regs *r, PtaExit *exit)
     vp->debug.single_step = true;
     bool goes_on = kvm_emulate(vp, exit);
     vp->debug = asked;
-    g_assert(!goes_on); /* a single step is always told */
+    if (goes_on) { /* it does not execute (a triple fault that waits): the kernel says why */
+        return false;
+    }
     return exit->reason != PTA_EXIT_INTERNAL_ERROR;
 }
 
@@ -427,6 +429,10 @@ void kvm_debug_run(KvmVp *vp, PtaExit *exit)
         }
         step(vp, &r, passed, exit);
         if (vp->debug.single_step || !is_only_step(exit)) {
+            return;
+        }
+        if (kvm_vp_take_kick(vp)) { /* an instruction that branches to itself would never end */
+            exit->reason = PTA_EXIT_INTERRUPTED;
             return;
         }
     }

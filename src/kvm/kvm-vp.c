@@ -15,8 +15,8 @@
 
 /* ---- the kick ---- */
 
-/* Interrupts KVM_RUN and does nothing else. */
-#define KICK_SIGNAL (SIGRTMIN + 4)
+/* Interrupts KVM_RUN and does nothing else. Not a real-time signal: of those only so many wait at a time. */
+#define KICK_SIGNAL SIGUSR1
 
 static void on_kick(int signum)
 {
@@ -25,7 +25,7 @@ static void on_kick(int signum)
 
 void kvm_install_kick_signal(void)
 {
-    struct sigaction action = { .sa_handler = on_kick };
+    struct sigaction action = { .sa_handler = on_kick, .sa_flags = SA_RESTART };
     sigaction(KICK_SIGNAL, &action, NULL);
 }
 
@@ -67,6 +67,14 @@ void kvm_vp_take_nmi(KvmVp *vp)
         kvm_ioctl(vp->fd, KVM_NMI, NULL) < 0) {
         g_warning("vp%u: KVM_NMI: %s", vp->vp.index, g_strerror(errno));
     }
+}
+
+bool kvm_vp_take_kick(KvmVp *vp)
+{
+    /* In this order, the other way round than who kicks: none gets lost. */
+    __atomic_store_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    kvm_vp_take_nmi(vp);
+    return __atomic_exchange_n(&vp->kicked, false, __ATOMIC_SEQ_CST);
 }
 
 /* A VP that was told to come out, and has not yet. */
@@ -202,11 +210,9 @@ void kvm_vp_loop(KvmVp *vp, PtaExit *exit)
             if (G_UNLIKELY(vp->armed.step) && kvm_debug_stepped(vp, exit)) {
                 return; /* a kick is for the next time */
             }
-            /* In this order, the other way round than who kicks: none gets lost. */
-            __atomic_store_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-            kvm_vp_take_nmi(vp);
-            if (__atomic_exchange_n(&vp->kicked, false, __ATOMIC_SEQ_CST)) {
+            if (kvm_vp_take_kick(vp)) {
                 vp->stats[KVM_STAT_KICK]++;
+                kvm_vp_settle(vp);
                 return;
             }
             continue; /* an NMI, a signal of somebody else's, or an AP that has not begun */
@@ -244,16 +250,29 @@ void kvm_vp_settle(KvmVp *vp)
     /* All others stay blocked in there. */
     uint64_t others = ~(UINT64_C(1) << (KICK_SIGNAL - 1));
     memcpy(mask.head.sigset, &others, sizeof(others));
-    if (kvm_ioctl(vp->fd, KVM_SET_SIGNAL_MASK, &mask) == 0) {
-        uint8_t leave = __atomic_exchange_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-        raise(KICK_SIGNAL);
-        while (kvm_ioctl(vp->fd, KVM_RUN, NULL) == 0 && kvm_vp_exit(vp, &exit)) {
+    g_autoptr(GError) error = NULL;
+    uint8_t leave = 0;
+    bool more = kvm_try(vp->fd, KVM_SET_SIGNAL_MASK, &mask, &error) && raise(KICK_SIGNAL) == 0;
+    for (unsigned turns = 0; more && turns < 16; turns++) {
+        /* A kick meanwhile is for later, and comes out too early for us. */
+        leave |= __atomic_exchange_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+        int errnum = kvm_ioctl(vp->fd, KVM_RUN, NULL) < 0 ? errno : 0;
+        if (errnum != 0 && errnum != EINTR && errnum != EAGAIN) {
+            pta_throw_errno(&error, errnum, "KVM_RUN");
         }
-        sigtimedwait(&kick, NULL, &(struct timespec){ 0 });
-        if (leave) {
-            __atomic_store_n(&vp->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-        }
-        kvm_ioctl(vp->fd, KVM_SET_SIGNAL_MASK, NULL);
+        more = errnum == 0 ? kvm_vp_exit(vp, &exit)
+                           : __atomic_load_n(&vp->run->immediate_exit, __ATOMIC_SEQ_CST) && !error;
+    }
+    if (leave) {
+        __atomic_store_n(&vp->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    }
+    sigtimedwait(&kick, NULL, &(struct timespec){ 0 });
+    if (!error) {
+        kvm_try(vp->fd, KVM_SET_SIGNAL_MASK, NULL, &error);
+    }
+    if (error) {
+        g_warning("vp%u: what the kernel has put off may be lost: %s", vp->vp.index,
+                  error->message);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

@@ -217,12 +217,14 @@ void kvm_vp_kick(PtaBackendVp *vp);
 /* The loop around KVM_RUN, until something else than an access ends it. */
 void kvm_vp_loop(KvmVp *vp, PtaExit *exit);
 /* What the kernel puts off until a VP's next entry is done: the interrupt of a timer that has expired, an
- * EOI. Executes nothing of the guest. The VP is not in vp_run(); any thread, but costs milliseconds in one
- * that is not the VP's. */
+ * EOI, which may send: not under kvm_irq_hold(). Executes nothing of the guest. The VP's thread; or any,
+ * while the VP is not in vp_run(), for milliseconds. */
 void kvm_vp_settle(KvmVp *vp);
 void kvm_install_kick_signal(void);
 /* An NMI that was asked for while the VP was in KVM_RUN. The VP's thread, or the VP is not in vp_run(). */
 void kvm_vp_take_nmi(KvmVp *vp);
+/* Whether it was kicked; once for each kick. The VP's thread. */
+bool kvm_vp_take_kick(KvmVp *vp);
 /* Returns when each VP has been outside of KVM_RUN since the call; they go on. Not a VP's thread. */
 void kvm_vps_come_out(KvmPartition *m);
 /* One exit, done; false: *exit says why the VP leaves guest code. */
