@@ -55,9 +55,12 @@ static void dgram_ready(PtaNet *net, unsigned pair)
 static bool take_one(Dgram *d)
 {
     if (d->in_len == 0) {
-        ssize_t n = recv(d->fd, d->in, PTA_NET_MAX_FRAME, MSG_DONTWAIT);
+        ssize_t n = recv(d->fd, d->in, PTA_NET_MAX_FRAME, MSG_DONTWAIT | MSG_TRUNC);
         if (n <= 0) {
             return n == 0 || errno == ECONNREFUSED; /* of something that was sent before */
+        }
+        if (n > PTA_NET_MAX_FRAME) {
+            return true; /* none of ours, and cut off */
         }
         d->in_len = (size_t)n;
     }

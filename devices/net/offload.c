@@ -165,6 +165,10 @@ bool pta_offload_is_valid(const uint8_t *frame, size_t len)
 
 /* ---- segmentation ---- */
 
+/* Linux's smallest MSS to send by is 48 (TCP_MIN_SND_MSS), and 64 KiB are the most: a driver that asks for
+ * more frames than that wants our time. */
+#define MAX_SEGMENTS 1400
+
 typedef struct Cut {
     Layout l;
     size_t headers; /* of all layers: what each frame begins with */
@@ -190,7 +194,8 @@ static bool cut_init(Cut *c, const PtaNetHeader *hdr, const uint8_t *frame, size
     c->l.l4 = l4; /* of IPv6: behind extension headers */
     size_t tcp_len = (size_t)(frame[l4 + 12] >> 4) * 4;
     c->headers = l4 + tcp_len;
-    return tcp_len >= TCP_MIN && c->headers <= len && c->headers <= MAX_TCP_HEADERS;
+    return tcp_len >= TCP_MIN && c->headers <= len && c->headers <= MAX_TCP_HEADERS &&
+           (len - c->headers) / c->mss < MAX_SEGMENTS;
 }
 
 /* Frame number i, whose payload begins at `from`. */

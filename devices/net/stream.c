@@ -25,8 +25,10 @@
 #define MAX_LENGTH (4096 + 65536)
 #define IN_SIZE    (256 * PTA_KIB)
 #define OUT_SIZE   (256 * PTA_KIB)
-#define CONNECT_MS 5000
-#define BACKLOG    1
+/* After a peer has gone, or the host ran out of descriptors: nobody makes a storm of events. */
+#define ACCEPT_PAUSE_US 100000
+#define CONNECT_MS      5000
+#define BACKLOG         1
 /* Bytes that are read in one turn: other devices want to be served as well. */
 #define TURN (1024 * PTA_KIB)
 
@@ -78,11 +80,13 @@ static void watch(Stream *s, void **tag, int fd, GIOCondition want)
 
 static void watch_all(Stream *s)
 {
-    bool out = s->connecting || s->out_len > s->out_pos;
+    /* `starved`: what the front end waits for is told from the loop, even if all has gone meanwhile. */
+    bool out = s->connecting || s->starved || s->out_len > s->out_pos;
     bool in = !s->paused && !s->connecting;
     watch(s, &s->tag, s->fd, (in ? G_IO_IN : 0) | (out ? G_IO_OUT : 0));
-    watch(s, &s->listen_tag, s->listener, s->fd < 0 ? G_IO_IN : 0);
-    if (s->fd < 0 && s->retry_at) {
+    bool listens = s->fd < 0 && !(s->server && s->retry_at > g_get_monotonic_time());
+    watch(s, &s->listen_tag, s->listener, listens ? G_IO_IN : 0);
+    if (s->fd < 0 && s->retry_at && !(s->server && listens)) {
         g_source_set_ready_time(s->source, s->retry_at);
     }
 }
@@ -98,7 +102,9 @@ static void forget_peer(Stream *s)
     s->failed = false;
     s->in_pos = s->in_len = 0;
     s->out_pos = s->out_len = 0;
-    if (!s->server && s->reconnect) {
+    if (s->server) {
+        s->retry_at = g_get_monotonic_time() + ACCEPT_PAUSE_US;
+    } else if (s->reconnect) {
         s->retry_at = g_get_monotonic_time() + (int64_t)s->reconnect * G_USEC_PER_SEC;
     }
 }
@@ -143,6 +149,8 @@ static void accept_peer(Stream *s)
     if (fd >= 0) {
         s->fd = fd;
         connected(s);
+    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        s->retry_at = g_get_monotonic_time() + ACCEPT_PAUSE_US; /* no descriptors, perhaps */
     }
 }
 
@@ -344,7 +352,7 @@ static gboolean stream_dispatch(GSource *source, GSourceFunc callback, gpointer 
     g_source_set_ready_time(source, -1);
     if (s->fd < 0 && s->listen_tag && g_source_query_unix_fd(source, s->listen_tag)) {
         accept_peer(s);
-    } else if (s->fd < 0 && s->retry_at && g_get_monotonic_time() >= s->retry_at) {
+    } else if (s->fd < 0 && !s->server && s->retry_at && g_get_monotonic_time() >= s->retry_at) {
         try_again(s);
     } else if (s->connecting) {
         turn_connecting(s, ready);

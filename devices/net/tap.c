@@ -79,6 +79,7 @@ static void tap_watch(Tap *tap, TapQueue *q)
 
 static void tap_failed(Tap *tap, int errnum)
 {
+    g_mutex_lock(&tap->lock);
     for (unsigned i = 0; i < tap->parent.max_pairs; i++) {
         TapQueue *q = &tap->queues[i];
         q->paused = true;
@@ -88,6 +89,7 @@ static void tap_failed(Tap *tap, int errnum)
         q->paused = false;
         q->in_len = 0;
     }
+    g_mutex_unlock(&tap->lock);
     pta_net_tell(&tap->parent, PTA_NET_EVENT_FAILED, "the tap interface %s cannot be read: %s",
                  tap->name, g_strerror(errnum));
     pta_net_set_link(&tap->parent, false);
@@ -166,8 +168,10 @@ static unsigned tun_offloads(unsigned offloads)
 
 static void apply_locked(Tap *tap)
 {
+    /* Drivers may take features without those that they need (virtio 1.2, 5.1.3.1); tun takes none such. */
     bool ecn_only = !(tap->set_offloads & (PTA_NET_TSO4 | PTA_NET_TSO6));
     unsigned offloads = tap->set_offloads & ~(ecn_only ? PTA_NET_ECN : 0u);
+    offloads = tap->set_offloads & PTA_NET_CSUM ? offloads : 0;
     for (unsigned i = 0; i < tap->parent.max_pairs; i++) {
         TapQueue *q = &tap->queues[i];
         bool want = i < tap->set_pairs;

@@ -56,7 +56,8 @@ typedef struct Net {
     NetPair pairs[PTA_NET_MAX_PAIRS];
     PtaRateLimit rx_limit, tx_limit;
     uint64_t n_ctrl, n_ctrl_failed;
-    bool filter_told; /* NIC_RX_FILTER_CHANGED, since the last query */
+    unsigned segments; /* of this turn */
+    bool filter_told;  /* NIC_RX_FILTER_CHANGED, since the last query */
 } Net;
 
 static inline Net *net_of(PtaVirtio *vd)

@@ -101,6 +101,9 @@ static GSourceFuncs timer_funcs = { .dispatch = timer_dispatch };
 
 /* ---- sending ---- */
 
+/* Frames that are cut before others have their turn. */
+#define SEGMENTS_A_TURN 4096
+
 typedef struct Emit {
     Net *net;
     unsigned pair;
@@ -112,6 +115,7 @@ static bool emit_segment(void *opaque, const uint8_t *frame, size_t len)
     Emit *e = opaque;
     struct iovec iov = { (void *)(uintptr_t)frame, len };
     e->full = pta_net_send(e->net->net, e->pair, &iov, 1, len) == PTA_NET_FULL;
+    e->net->segments++;
     return !e->full;
 }
 
@@ -224,6 +228,10 @@ static bool tx_request(PtaVirtio *vd, PtaQueue *q, PtaChain *chain)
     p->stats.tx_bytes += sent == PTA_NET_SENT ? len : 0;
     p->stats.tx_dropped += sent == PTA_NET_DROPPED;
     pta_virtio_complete(vd, q, chain, 0);
+    if (net->segments >= SEGMENTS_A_TURN) {
+        pta_virtio_kick(vd, q->index); /* goes on from the loop, behind what else waits there */
+        return false;
+    }
     return true;
 }
 
@@ -238,6 +246,7 @@ static void net_kick(PtaVirtio *vd, PtaQueue *q)
         pta_queue_disable_notify(q);
         unblock_rx(net, q->index / 2);
     } else if (!net->pairs[q->index / 2].tx_blocked) {
+        net->segments = 0;
         pta_virtio_for_each(vd, q, tx_request);
         pta_net_commit(net->net);
     }
@@ -272,7 +281,8 @@ static RxRoom rx_take(Net *net, PtaQueue *q, PtaChain **chains, unsigned *n, siz
             if (!q->broken && pta_queue_enable_notify(q)) {
                 continue;
             }
-            room = RX_NO_ROOM;
+            /* If these are all that the ring can have, no more will ever come. */
+            room = *n == q->s.size ? RX_NEVER : RX_NO_ROOM;
             break;
         }
         chains[(*n)++] = chain;
@@ -329,6 +339,17 @@ static const uint8_t *rx_header(const Net *net, const uint8_t *data, size_t *len
 }
 
 /* True: the frame is done with. */
+/* A tap may still hold frames for the driver before this one (virtio 1.2, 5.1.6.4.1). */
+static bool takes_header(const Net *net, PtaNetHeader *hdr)
+{
+    if (pta_virtio_has(&net->parent, PTA_NET_F_GUEST_CSUM)) {
+        return true;
+    }
+    bool plain = !(hdr->flags & PTA_NET_HDR_NEEDS_CSUM) && hdr->gso_type == PTA_NET_GSO_NONE;
+    hdr->flags = 0;
+    return plain;
+}
+
 static bool receive_locked(Net *net, unsigned pair, const uint8_t *data, size_t len)
 {
     PtaNetHeader hdr;
@@ -336,11 +357,14 @@ static bool receive_locked(Net *net, unsigned pair, const uint8_t *data, size_t 
     PtaQueue *q = &net->parent.queues[2 * pair];
     NetPair *p = &net->pairs[pair];
     const uint8_t *frame = rx_header(net, data, &len, &hdr);
-    if (!frame || !link_is_up(net) || pair >= active_pairs(net) || !q->active) {
+    if (!frame || !link_is_up(net) || pair >= active_pairs(net) || !q->active ||
+        !takes_header(net, &hdr)) {
+        p->rx_paid = false;
         p->stats.rx_dropped++;
         return true;
     }
     if (!net_filter_accepts(net, frame, len)) {
+        p->rx_paid = false;
         p->stats.rx_filtered++;
         return true;
     }
@@ -681,9 +705,9 @@ static void stop_timer(void *data)
 static void net_unrealize(PtaDevice *dev)
 {
     Net *net = (Net *)dev;
-    pta_net_free(net->net);
     pta_io_call(dev->host->io_context, stop_timer, net->timer);
     g_source_unref(net->timer);
+    pta_net_free(net->net);
     pta_virtio_unrealize(&net->parent);
     g_free(net->bounce);
 }

@@ -231,6 +231,10 @@ static void a_peer_that_lies(void **unused)
         close(fd);
         /* The next one is welcome. */
         fd = peer_connect(&e);
+        for (unsigned turns = 0; turns < 1000 && !pta_net_link_up(e.net); turns++) {
+            g_usleep(10000); /* after a pause */
+            fix_run(&e.f);
+        }
         assert_true(pta_net_link_up(e.net));
         close(fd);
         end_clear(&e);
