@@ -643,6 +643,70 @@ static void timers_that_expire_outside_are_not_lost(void **unused)
     }
 }
 
+static struct {
+    PtaKvmIoctlFn *host;
+    Machine *m;
+    unsigned runs, eois;
+} put_off;
+
+/* VP 1 was told to leave between a guest's EOI and what the kernel does about it. */
+static int eoi_put_off(int fd, unsigned long request, void *arg)
+{
+    KvmVp *vp = kvm_vp_of(put_off.m->vps[1]);
+    if (request != KVM_RUN || fd != vp->fd) {
+        return put_off.host(fd, request, arg);
+    }
+    if (put_off.runs++ > 0) {
+        errno = EINTR;
+        return -1;
+    }
+    vp->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
+    vp->run->eoi.vector = 0x51;
+    return 0;
+}
+
+static void on_eoi(void *opaque, uint8_t vector)
+{
+    (void)opaque;
+    put_off.eois += vector == 0x51;
+    put_off.m->ops->msi(put_off.m->be, 0xfee00000, 0x73); /* the line is still up */
+}
+
+/* While interrupts are held for VP 0, whose timer is being stopped. */
+static void an_eoi_that_was_put_off_may_send(void **unused)
+{
+    (void)unused;
+    Machine *kvm = machine_new(&pta_kvm_backend);
+    PtaX86State s, a;
+    put_off.m = kvm;
+    put_off.host = pta_kvm_ioctl_hook;
+    put_off.runs = put_off.eois = 0;
+    kvm->platform.eoi = on_eoi;
+    halted(kvm, &s);
+    put_reg(&s, REG_ICOUNT, 1000000 * 1000);
+    s.lapic.timer_expiry_ns = CLOCK_NS + 1000 * MS;
+    set(kvm, 0, &s);
+    pta_x86_state_reset(&s, 1, true);
+    s.events.activity = PTA_X86_HALTED;
+    put_reg(&s, 0x0f, 0x1ff);
+    put_reg(&s, REG_DCR, 0xb);
+    put_reg(&s, REG_LVT_TIMER, VECTOR);
+    put_reg(&s, REG_ICOUNT, MS);
+    s.lapic.timer_expiry_ns = CLOCK_NS + MS;
+    set(kvm, 1, &s);
+    kvm->ops->clock_start(kvm->be);
+    g_usleep(30 * 1000);
+    pta_kvm_ioctl_hook = eoi_put_off;
+    alarm(60);
+    kvm->ops->clock_stop(kvm->be);
+    alarm(0);
+    pta_kvm_ioctl_hook = put_off.host;
+    assert_int_equal(put_off.eois, 1);
+    get(kvm, 0, &a);
+    assert_true(in_irr(&a, 0x73));
+    machine_free(kvm);
+}
+
 /* Over three stops. */
 static bool phase_is_kept(Machine *kvm)
 {
@@ -1263,6 +1327,7 @@ int main(void)
         cmocka_unit_test(far_timers_do_not_come_at_once),
         cmocka_unit_test(expired_one_shot_timers_stay_so),
         cmocka_unit_test(timers_that_expire_outside_are_not_lost),
+        cmocka_unit_test(an_eoi_that_was_put_off_may_send),
         cmocka_unit_test(periodic_timers_keep_their_phase),
         cmocka_unit_test(deadlines_stand_still),
         cmocka_unit_test(tsc_is_what_was_set),
