@@ -72,7 +72,7 @@ static void examples_are_true(void **state)
     if (!config) {
         fail_msg("%s", error->message);
     }
-    assert_int_equal(config->n_devices, 3);
+    assert_int_equal(config->n_devices, 4);
 }
 
 static void names_are_made_as_documented(void **state)
