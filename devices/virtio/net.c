@@ -590,7 +590,7 @@ static bool parse_mac(const char *text, uint8_t *mac, GError **error)
         int high = g_ascii_xdigit_value(text[3 * i]);
         int low = g_ascii_xdigit_value(text[3 * i + 1]);
         ok = high >= 0 && low >= 0 && (i == NET_MAC - 1 || text[3 * i + 2] == ':');
-        mac[i] = (uint8_t)(high << 4 | low);
+        mac[i] = ok ? (uint8_t)(high << 4 | low) : 0;
     }
     return (ok && !(mac[0] & 1)) ||
            pta_throw(error, PTA_ERROR_BAD_DESCRIPTION,

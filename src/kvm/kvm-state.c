@@ -278,7 +278,8 @@ bool kvm_vp_get_regs(KvmVp *vp, PtaX86Regs *regs)
 {
     struct kvm_sregs2 s = { 0 };
     *regs = (PtaX86Regs){ 0 };
-    bool ok = fetch_regs(vp, regs) & fetch_sregs(vp, &s);
+    bool ok = fetch_regs(vp, regs);
+    ok = fetch_sregs(vp, &s) && ok;
     get_sregs(regs, &s);
     regs->xcr0 = get_xcr0(vp);
     return ok;

@@ -237,11 +237,9 @@ void kvm_vp_loop(KvmVp *vp, PtaExit *exit)
  */
 void kvm_vp_settle(KvmVp *vp)
 {
-    struct {
-        struct kvm_signal_mask head;
-        uint64_t set; /* the kernel's sigset_t */
-    } mask = { .head.len = sizeof(mask.set) };
-    G_STATIC_ASSERT(offsetof(struct kvm_signal_mask, sigset) == 4);
+    /* Its size is that of the kernel's sigset_t, which follows it. */
+    _Alignas(struct kvm_signal_mask) uint8_t mask[sizeof(struct kvm_signal_mask) + 8];
+    const uint32_t set_size = 8;
     sigset_t kick, before;
     PtaExit exit;
     sigemptyset(&kick);
@@ -249,10 +247,11 @@ void kvm_vp_settle(KvmVp *vp)
     pthread_sigmask(SIG_BLOCK, &kick, &before);
     /* All others stay blocked in there. */
     uint64_t others = ~(UINT64_C(1) << (KICK_SIGNAL - 1));
-    memcpy(mask.head.sigset, &others, sizeof(others));
+    memcpy(mask, &set_size, sizeof(set_size));
+    memcpy(mask + offsetof(struct kvm_signal_mask, sigset), &others, sizeof(others));
     g_autoptr(GError) error = NULL;
     uint8_t leave = 0;
-    bool more = kvm_try(vp->fd, KVM_SET_SIGNAL_MASK, &mask, &error) && raise(KICK_SIGNAL) == 0;
+    bool more = kvm_try(vp->fd, KVM_SET_SIGNAL_MASK, mask, &error) && raise(KICK_SIGNAL) == 0;
     for (unsigned turns = 0; more && turns < 16; turns++) {
         /* A kick meanwhile is for later, and comes out too early for us. */
         leave |= __atomic_exchange_n(&vp->run->immediate_exit, 0, __ATOMIC_SEQ_CST);

@@ -408,7 +408,9 @@ static void check_segments(Card *c, bool ipv6, const uint8_t *frame, size_t len,
         assert_true(n == headers + mss || (last && n > headers));
         assert_true(pta_offload_is_valid(got, n));
         assert_memory_equal(got + headers, frame + headers + done, n - headers);
-        uint32_t seq = GUINT32_FROM_BE(*(const uint32_t *)(const void *)(got + l4 + 4));
+        uint32_t seq;
+        memcpy(&seq, got + l4 + 4, sizeof(seq));
+        seq = GUINT32_FROM_BE(seq);
         assert_int_equal(seq, 0xffffff00u + (uint32_t)done);
         assert_int_equal(got[l4 + 13], 0x10 | (last ? 0x09 : 0) | (i == 0 ? 0x80 : 0));
         if (!ipv6) {

@@ -935,10 +935,8 @@ static void interrupts_are_not_lost_to_timers(void **unused)
  * back before the first instruction. */
 static void almost_run(Machine *m)
 {
-    struct {
-        struct kvm_signal_mask head;
-        uint8_t none[8];
-    } mask = { .head.len = sizeof(mask.none) };
+    /* struct kvm_signal_mask, and behind it an empty sigset_t of the kernel's */
+    _Alignas(8) uint8_t mask[sizeof(struct kvm_signal_mask) + 8] = { 8 };
     KvmVp *vp = kvm_vp_of(m->vps[0]);
     struct sigaction action = { .sa_handler = on_signal };
     sigset_t usr2;
@@ -947,7 +945,7 @@ static void almost_run(Machine *m)
     sigaddset(&usr2, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &usr2, NULL);
     pthread_kill(pthread_self(), SIGUSR2);
-    assert_int_equal(kvm_ioctl(vp->fd, KVM_SET_SIGNAL_MASK, &mask), 0);
+    assert_int_equal(kvm_ioctl(vp->fd, KVM_SET_SIGNAL_MASK, mask), 0);
     vp->run->immediate_exit = 0;
     assert_int_equal(kvm_ioctl(vp->fd, KVM_RUN, NULL), -1);
     assert_int_equal(errno, EINTR);

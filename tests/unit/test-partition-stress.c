@@ -412,7 +412,9 @@ static void check_progress(Stress *s)
 static void stress(const PtaBackendOps *backend)
 {
     static const PtaRamRange ram = { 0, 0x10000 };
-    static const uint8_t loop[] = { 0x66, 0xff, 0x07, 0xeb, 0xfb }; /* inc dword [bx]; jmp back */
+    static const uint8_t loop[] = {
+        0xf0, 0x66, 0xff, 0x07, 0xeb, 0xfa
+    }; /* lock inc dword [bx]; jmp back */
     const char *seed = getenv("PTA_TEST_SEED");
     Stress s = { .backend = backend, .last = PTA_HALT_RESET, .want_last = PTA_HALT_RESET };
     s.rand = g_rand_new_with_seed(seed ? (guint32)strtoul(seed, NULL, 0) : 20261125);
