@@ -39,8 +39,8 @@ MODULES = os.path.join(GUEST, "kvm-modules")
 LIMIT = float(os.environ.get("PTA_NESTED_LIMIT", "900"))
 # Without a word of the first level, which says every two seconds that it lives.
 SILENCE = 40
-BOOTS = 6
-TRIES = 4
+BOOTS = 8
+TRIES = 6
 # What the tests import. Compiled here: in the first level that would take longer than the tests.
 PYTHON_MODULES = ("encodings.ascii encodings.latin_1 fcntl json os re select signal socket struct subprocess "
                   "sys tempfile threading time traceback").split()
