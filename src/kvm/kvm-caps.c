@@ -88,8 +88,8 @@ static bool check_required(int fd, GError **error)
         return pta_throw_errno(error, errno, "%s: KVM_GET_API_VERSION", DEVICE);
     }
     if (version != KVM_API_VERSION) {
-        return pta_throw(error, PTA_ERROR_HOST, "%s: the API has version %d, expected %d",
-                         DEVICE, version, KVM_API_VERSION);
+        return pta_throw(error, PTA_ERROR_HOST, "%s: the API has version %d, expected %d", DEVICE,
+                         version, KVM_API_VERSION);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(required); i++) {
         if (check(fd, required[i].cap) == 0) {

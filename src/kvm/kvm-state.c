@@ -551,10 +551,10 @@ bool kvm_vp_set_state(PtaBackendVp *be_vp, const PtaX86State *state, GError **er
                              error)) {
         return false;
     }
-    __atomic_store_n(&vp->nmi, false, __ATOMIC_SEQ_CST); /* of the state that goes, like what waits */
     set_sregs(&sregs, state);
-    /* An INIT or SIPI that waits belongs to the state that goes. General registers drop a pending
+    /* An NMI, INIT or SIPI that waits belongs to the state that goes. General registers drop a pending
      * exception, and the APIC's base decides what its page means. */
+    __atomic_store_n(&vp->nmi, false, __ATOMIC_SEQ_CST);
     if (!kvm_try(vp->fd, KVM_GET_MP_STATE, &mp, error) || !give_regs(vp, state, error) ||
         !give_sregs(vp, &sregs, error) || !set_xcr0(vp, state->regs.xcr0, error) ||
         !set_xsave(vp, &state->xsave, error) || !set_debug(vp, &state->debug, error) ||

@@ -172,15 +172,15 @@ bool pta_x86_pat_valid(uint64_t pat)
     return true;
 }
 
-static bool mtrr_type_valid(unsigned type)
+bool pta_x86_mtrr_type_valid(unsigned type)
 {
     return type <= 6 && type != 2 && type != 3;
 }
 
-static bool fixed_valid(uint64_t value)
+bool pta_x86_mtrr_fixed_valid(uint64_t value)
 {
     for (unsigned i = 0; i < 8; i++) {
-        if (!mtrr_type_valid(value >> (i * 8) & 0xff)) {
+        if (!pta_x86_mtrr_type_valid(value >> (i * 8) & 0xff)) {
             return false;
         }
     }
@@ -190,20 +190,20 @@ static bool fixed_valid(uint64_t value)
 static bool check_mtrrs(const PtaCpuidTable *t, const PtaX86Mtrrs *m, GError **error)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(m->fixed); i++) {
-        if (!fixed_valid(m->fixed[i])) {
+        if (!pta_x86_mtrr_fixed_valid(m->fixed[i])) {
             return bad(error, "a fixed MTRR", m->fixed[i]);
         }
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(m->phys_base); i++) {
         uint64_t base = m->phys_base[i], mask = m->phys_mask[i];
-        if (base >> t->phys_bits || (base & 0xf00) || !mtrr_type_valid(base & 0xff)) {
+        if (base >> t->phys_bits || (base & 0xf00) || !pta_x86_mtrr_type_valid(base & 0xff)) {
             return bad(error, "the base of an MTRR", base);
         }
         if (mask >> t->phys_bits || (mask & 0x7ff)) {
             return bad(error, "the mask of an MTRR", mask);
         }
     }
-    if ((m->def_type & ~UINT64_C(0xcff)) || !mtrr_type_valid(m->def_type & 0xff)) {
+    if ((m->def_type & ~UINT64_C(0xcff)) || !pta_x86_mtrr_type_valid(m->def_type & 0xff)) {
         return bad(error, "MTRR_DEF_TYPE", m->def_type);
     }
     return true;

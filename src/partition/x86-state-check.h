@@ -13,6 +13,9 @@ uint64_t pta_x86_cr4_known(const PtaCpuidTable *cpuid);
 /* Whether CPUID offers anything of IA32_SPEC_CTRL. */
 bool pta_x86_has_spec_ctrl(const PtaCpuidTable *cpuid);
 bool pta_x86_pat_valid(uint64_t pat);
+/* A memory type, and the eight of a fixed-range register (SDM vol. 3, 12.11). */
+bool pta_x86_mtrr_type_valid(unsigned type);
+bool pta_x86_mtrr_fixed_valid(uint64_t value);
 
 /* BAD_SNAPSHOT, which names the field. All but the local APIC; _form: what no model has (segments, RFLAGS,
  * debug registers, events, FPU), the rest is right. */

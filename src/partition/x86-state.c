@@ -64,7 +64,7 @@ static void reset_fpu(uint8_t *area)
     area[0] = 0x40; /* FCW = 0040H; FSW = 0 */
     area[4] = 0xff; /* FTW = 5555H: eight zeros, none empty */
     area[24] = 0x80;
-    area[25] = 0x1f; /* MXCSR = 1F80H */
+    area[25] = 0x1f;            /* MXCSR = 1F80H */
     area[28] = area[29] = 0xff; /* MXCSR_MASK */
     area[512] = 3;              /* XSTATE_BV: x87 and SSE */
 }

@@ -60,21 +60,6 @@ enum {
 
 /* ---- memory types: kept and answered, without effect ---- */
 
-static bool mtrr_type_valid(unsigned type)
-{
-    return type <= 6 && type != 2 && type != 3;
-}
-
-static bool fixed_valid(uint64_t value)
-{
-    for (unsigned i = 0; i < 8; i++) {
-        if (!mtrr_type_valid(value >> (i * 8) & 0xff)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool beyond_phys(const X86Cpu *c, uint64_t value)
 {
     return value >> c->cpuid->phys_bits;
@@ -82,7 +67,7 @@ static bool beyond_phys(const X86Cpu *c, uint64_t value)
 
 static bool phys_base_valid(const X86Cpu *c, uint64_t value)
 {
-    return !beyond_phys(c, value) && !(value & 0xf00) && mtrr_type_valid(value & 0xff);
+    return !beyond_phys(c, value) && !(value & 0xf00) && pta_x86_mtrr_type_valid(value & 0xff);
 }
 
 static bool phys_mask_valid(const X86Cpu *c, uint64_t value)
@@ -92,7 +77,7 @@ static bool phys_mask_valid(const X86Cpu *c, uint64_t value)
 
 static bool def_type_valid(uint64_t value)
 {
-    return !(value & ~UINT64_C(0xcff)) && mtrr_type_valid(value & 0xff);
+    return !(value & ~UINT64_C(0xcff)) && pta_x86_mtrr_type_valid(value & 0xff);
 }
 
 /* The MTRR that an MSR index names, or NULL. */
@@ -123,7 +108,7 @@ static bool write_mtrr(X86Cpu *c, uint32_t msr, uint64_t *where, uint64_t value)
     } else if (msr <= MSR_MTRR_PHYS_LAST) {
         ok = msr & 1 ? phys_mask_valid(c, value) : phys_base_valid(c, value);
     } else {
-        ok = fixed_valid(value);
+        ok = pta_x86_mtrr_fixed_valid(value);
     }
     if (ok) {
         *where = value;
